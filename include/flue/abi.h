@@ -1,0 +1,247 @@
+/*
+ * flue/abi.h: what lies in the memory that a host and a target share.
+ *
+ * C11 and C++20.  Every structure has a fixed size and no pointer; integers are in host byte order unless a field
+ * says otherwise.  A reserved field is zero.  The target treats all of it as untrusted: it copies, checks, then uses.
+ */
+#ifndef FLUE_ABI_H
+#define FLUE_ABI_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+#define FLUE_STATIC_ASSERT static_assert
+extern "C" {
+#else
+#define FLUE_STATIC_ASSERT _Static_assert
+#endif
+
+#define FLUE_ABI_VERSION 1u
+
+/* A connection handle: worker (8 bits) | generation (32 bits) | index (24 bits).  0 is never a connection.
+ * It comes with the completion of HOLD (or of OFFLOAD without HOLD) and stays valid until TERMINATE or RELEASE has
+ * completed; used later it gets FLUE_BAD_CONNECTION.  Spec: R5, R6 */
+typedef uint64_t flue_conn;
+#define FLUE_NO_CONN UINT64_C(0)
+
+/* ---------------------------------------------------------------------------------------------- work requests */
+
+enum flue_opcode {
+    /* Claim a 4-tuple: the target keeps this flow's packets from now on.  sge[0]: a flue_state of which the family,
+     * addresses and ports are read.  The completion carries the handle. */
+    FLUE_OP_HOLD = 1,
+    /* Take the connection over.  sge[0]: its flue_state.  sge[1], optional: received, acknowledged and undelivered
+     * data, the bytes just left of rcv_nxt, copied before the completion.  conn: the held connection, or FLUE_NO_CONN
+     * to claim the 4-tuple in the same step.  The bytes from snd_una to snd_max (and what is still unsent) follow as
+     * ordinary SENDs, first byte = snd_una; until they have been posted up to snd_max nothing is sent. */
+    FLUE_OP_OFFLOAD = 2,
+    /* Send sge[0] and sge[1], in this order.  The memory is the target's until the completion, which comes when the
+     * peer has acknowledged every byte and no NIC queue refers to it. */
+    FLUE_OP_SEND = 3,
+    /* Receive into sge[0].  A length of 0 consumes no data and re-arms FLUE_EVENT_DATA_AVAILABLE. */
+    FLUE_OP_RECV = 4,
+    /* Graceful: send all that was posted, then sge[0] and sge[1], then a FIN; completes when all of it is
+     * acknowledged.  The receive half stays open.  With FLUE_WR_ABORT: an RST, now; no data. */
+    FLUE_OP_DISCONNECT = 5,
+    /* End the offload.  sge[0]: where the flue_state goes.  sge[1], optional: where undelivered receive data goes.
+     * Every other request of the connection completes first.  The only request that frees a connection. */
+    FLUE_OP_TERMINATE = 6,
+    /* Give a held 4-tuple up: the packets that were kept go to the exception path, in order. */
+    FLUE_OP_RELEASE = 7,
+    /* sge[0]: where the flue_state goes.  Nothing changes. */
+    FLUE_OP_QUERY = 8
+};
+
+enum flue_wr_flag {
+    FLUE_WR_ABORT          = 0x01, /* DISCONNECT: RST instead of FIN */
+    FLUE_WR_NO_PUSH        = 0x02, /* RECV: complete only when full */
+    FLUE_WR_KEEP_HELD      = 0x04, /* TERMINATE: go on keeping the flow's packets until RELEASE */
+    FLUE_WR_DEADLINE_ABORT = 0x08, /* DISCONNECT: when drain_ms has passed, abort (else: report and go on) */
+    FLUE_WR_KEEP_TIME_WAIT = 0x10, /* OFFLOAD: the target runs 2MSL itself, after TERMINATE too */
+    FLUE_WR_REPLAY_FIN     = 0x20  /* RELEASE: first show the kernel the peer's FIN again (state was CLOSE-WAIT) */
+};
+
+/* Part of a memory region: `length` bytes from `offset` of the region `mr`. */
+struct flue_sge {
+    uint32_t mr;
+    uint32_t length;
+    uint64_t offset;
+};
+
+#define FLUE_SGE_MAX 2u
+
+struct flue_wr {
+    uint64_t wr_id; /* the host's, returned in the completion */
+    flue_conn conn;
+    uint8_t opcode;    /* enum flue_opcode */
+    uint8_t flags;     /* enum flue_wr_flag */
+    uint8_t sge_count; /* in [0, FLUE_SGE_MAX] */
+    uint8_t reserved;
+    uint32_t drain_ms; /* graceful DISCONNECT: time allowed for draining, milliseconds; 0 = no limit */
+    struct flue_sge sge[FLUE_SGE_MAX];
+    uint64_t host_handle; /* HOLD, OFFLOAD without HOLD: the host's own name for the connection, in every WC of it */
+};
+FLUE_STATIC_ASSERT(sizeof(struct flue_wr) == 64, "one cache line");
+
+/* ---------------------------------------------------------------------------------------------- completions */
+
+enum flue_status {
+    FLUE_SUCCESS            = 0,
+    FLUE_REQUEST_ABORTED    = 1, /* RST from either side; `bytes` were acknowledged (send) or placed (receive) */
+    FLUE_UPLOAD_IN_PROGRESS = 2, /* the offload ends: the host sends what is past `bytes` itself */
+    FLUE_INVALID_STATE      = 3, /* not possible in the connection's state; nothing was done */
+    FLUE_FAILURE            = 4,
+    FLUE_RESOURCES          = 5, /* the target has no memory for it; nothing was done */
+    FLUE_TCP_ENTRIES        = 6, /* no connection slot is free; terminate some, or raise the target's limit */
+    FLUE_TCP_RCV_WINDOW     = 7, /* rcv_wnd_max is more than the target allows */
+    FLUE_TCP_RCV_BUFFER     = 8, /* no room for the undelivered receive data */
+    /* local to flue: mistakes in the request */
+    FLUE_BAD_OPCODE     = 32,
+    FLUE_BAD_CONNECTION = 33, /* no such handle, or another session's */
+    FLUE_BAD_REGION     = 34, /* no such memory region, or the range leaves it */
+    FLUE_BAD_LENGTH     = 35, /* too short or too long; `bytes` = what is needed */
+    FLUE_BAD_STATE      = 36, /* the flue_state does not check: version, size, checksum or a field's range */
+    FLUE_BAD_REQUEST    = 37, /* flags, sge_count or reserved fields */
+    FLUE_TUPLE_IN_USE   = 38, /* the 4-tuple is claimed already */
+    FLUE_NOT_OWNER      = 39, /* another worker owns this flow: post to worker `info` (libflue does so itself) */
+    FLUE_QUOTA          = 40, /* the session's limit is reached */
+    FLUE_NOT_PERMITTED  = 41  /* the session may not claim this local address or port */
+};
+
+/* Events are completions nobody posted: wr_id is 0. */
+enum flue_event {
+    FLUE_EVENT_DISCONNECT     = 0x81, /* the peer's FIN came and all data before it was consumed.  R81 */
+    FLUE_EVENT_ABORT          = 0x82, /* the peer's RST came.  R84 */
+    FLUE_EVENT_UPLOAD_REQUEST = 0x83, /* please TERMINATE; `info` = enum flue_upload_reason */
+    FLUE_EVENT_DATA_AVAILABLE = 0x84, /* `bytes` wait and no RECV is posted; sent once until a RECV is posted */
+    FLUE_EVENT_DRAIN_DEADLINE = 0x85  /* a graceful DISCONNECT's drain_ms passed; `bytes` are not acknowledged yet */
+};
+
+enum flue_upload_reason {
+    FLUE_UPLOAD_LOW_ACTIVITY = 1,
+    FLUE_UPLOAD_HIGH_DROP_RATE,
+    FLUE_UPLOAD_SMALL_IO,
+    FLUE_UPLOAD_NO_BUFFER_PREPOSTING,
+    FLUE_UPLOAD_RECEIVED_URGENT_DATA,
+    FLUE_UPLOAD_HIGH_FRAGMENTATION,
+    FLUE_UPLOAD_HIGH_OUT_OF_ORDER,
+    FLUE_UPLOAD_TIMEOUT_EXPIRATION,
+    FLUE_UPLOAD_INVALID_STATE,
+    FLUE_UPLOAD_REQUESTED,
+    FLUE_UPLOAD_HARDWARE_FAILURE
+};
+
+struct flue_wc {
+    uint64_t wr_id;
+    flue_conn conn;
+    uint64_t host_handle; /* as given at HOLD or OFFLOAD.  R7 */
+    uint32_t bytes;       /* SEND, DISCONNECT: acknowledged; RECV: placed */
+    uint8_t opcode;       /* enum flue_opcode or enum flue_event */
+    uint8_t status;       /* enum flue_status */
+    uint16_t info;
+};
+FLUE_STATIC_ASSERT(sizeof(struct flue_wc) == 32, "half a cache line");
+
+/* ---------------------------------------------------------------------------------------------- connection state */
+
+#define FLUE_STATE_VERSION 1u
+#define FLUE_SACK_MAX 4u
+
+/* TCP states, numbered as the offload contract numbers them. */
+enum flue_tcp_state {
+    FLUE_TCP_CLOSED      = 0,
+    FLUE_TCP_ESTABLISHED = 4,
+    FLUE_TCP_FIN_WAIT_1  = 5,
+    FLUE_TCP_FIN_WAIT_2  = 6,
+    FLUE_TCP_CLOSE_WAIT  = 7,
+    FLUE_TCP_CLOSING     = 8,
+    FLUE_TCP_LAST_ACK    = 9,
+    FLUE_TCP_TIME_WAIT   = 10
+};
+
+enum flue_const_flag {
+    FLUE_CONST_TIMESTAMPS     = 0x01,
+    FLUE_CONST_SACK           = 0x02,
+    FLUE_CONST_WINDOW_SCALING = 0x04
+};
+
+enum flue_cached_flag {
+    FLUE_CACHED_KEEP_ALIVE = 0x01,
+    FLUE_CACHED_NAGLE      = 0x02
+};
+
+struct flue_sack_range {
+    uint32_t start; /* first sequence number */
+    uint32_t end;   /* one past the last */
+};
+
+/* Everything TCP knows of a connection, for IPv4 and IPv6 alike.  Constant and cached fields are read at OFFLOAD and
+ * left as they are at TERMINATE; delegated fields are read at OFFLOAD and written at TERMINATE.  QUERY writes all. */
+struct flue_state {
+    uint16_t version;  /* FLUE_STATE_VERSION */
+    uint16_t size;     /* sizeof(struct flue_state) */
+    uint32_t checksum; /* CRC-32C of the block with this field zero */
+
+    /* constant */
+    uint8_t family;         /* 4 or 6 */
+    uint8_t const_flags;    /* enum flue_const_flag */
+    uint8_t snd_wind_shift; /* in [0, 14] */
+    uint8_t rcv_wind_shift; /* in [0, 14] */
+    uint16_t local_port;
+    uint16_t remote_port;
+    uint8_t local_addr[16]; /* network order; IPv4 in the first 4 bytes, the rest zero */
+    uint8_t remote_addr[16];
+    uint16_t remote_mss; /* bytes, as the peer announced it; options not taken off */
+    uint16_t vlan_id;    /* 0 = none */
+    uint8_t source_mac[6]; /* zero = the port's own */
+
+    /* cached */
+    uint8_t next_hop_mac[6];
+    uint16_t path_mtu; /* bytes of IP packet */
+    uint8_t cached_flags; /* enum flue_cached_flag */
+    uint8_t ttl;          /* or hop limit */
+    uint8_t tos;          /* or traffic class */
+    uint8_t ka_probe_count;
+    uint16_t reserved;
+    uint32_t flow_label;     /* 20 bits */
+    uint32_t rcv_wnd_max;    /* bytes: the receive window when nothing waits.  InitialRcvWnd */
+    uint32_t ka_timeout_ms;  /* idle time before the first keepalive probe */
+    uint32_t ka_interval_ms; /* between unanswered probes */
+    uint32_t max_rt_ms;      /* limit of retransmitting one segment; 0 = the target's, UINT32_MAX = none */
+
+    /* delegated */
+    uint8_t tcp_state; /* enum flue_tcp_state */
+    uint8_t dup_ack_count;
+    uint8_t retransmit_count;    /* of the segment at snd_una; window probes when snd_wnd is 0 */
+    uint8_t ka_probes_unanswered;
+    uint32_t rcv_nxt;
+    uint32_t rcv_wnd; /* bytes, unscaled: the peer may send up to rcv_nxt + rcv_wnd */
+    uint32_t snd_una;
+    uint32_t snd_nxt; /* [snd_una, snd_nxt) was sent; [snd_nxt, snd_max) was sent before and is sent next */
+    uint32_t snd_max; /* highest sequence number ever sent; counts a FIN */
+    uint32_t snd_wnd; /* bytes, unscaled */
+    uint32_t max_snd_wnd;
+    uint32_t snd_wl1;
+    uint32_t cwnd;     /* bytes */
+    uint32_t ssthresh; /* bytes */
+    uint32_t srtt_us_x8;   /* 0 = no sample yet */
+    uint32_t rttvar_us_x4;
+    uint32_t ts_recent;
+    uint32_t ts_recent_age_ms;
+    uint32_t ts_time;     /* the timestamp that the giver would send now, milliseconds */
+    uint32_t total_rt_ms; /* time spent on retransmitting the segment at snd_una */
+    int32_t ka_delta_ms;         /* to the next keepalive expiry; -1 = not running, 0 = at once */
+    int32_t retransmit_delta_ms; /* likewise: retransmit, persist or FIN-WAIT-2 timer, by state */
+    uint32_t recover;            /* RFC 6582 */
+    uint32_t send_backlog_bytes; /* posted and not acknowledged, QUERY and TERMINATE */
+    uint32_t receive_backlog_bytes; /* received and not delivered: OFFLOAD: length of sge[1]; TERMINATE: likewise */
+    uint8_t sack_count;             /* in [0, FLUE_SACK_MAX]: what the peer reported above snd_una */
+    uint8_t delegated_reserved[3];
+    struct flue_sack_range sack[FLUE_SACK_MAX];
+};
+FLUE_STATIC_ASSERT(sizeof(struct flue_state) <= 256, "the state block's limit");
+
+#ifdef __cplusplus
+}
+#endif
+#endif
