@@ -72,14 +72,13 @@ class RingMapping {
     rte_ring* ring_ = nullptr;
 };
 
-/// place_on_node asks that pages of a mapping that nobody has touched yet come from a NUMA node; -1
-/// is any.  A wish: where there is no NUMA or no such node, it does nothing.
-void place_on_node(const Mapping& mapping, int node);
+/// place_on_node asks that pages of a shared mapping that nobody has touched yet come from a NUMA
+/// node; -1 is any.  A wish: where there is no NUMA, or no such node, it does nothing.
 void place_on_node(std::span<std::byte> pages, int node);
 
-/// numa_node_of_cpu returns the node of a CPU, -1 when unknown.
+/// node_of_cpu returns the NUMA node of a CPU, -1 when unknown.
 [[nodiscard]] int node_of_cpu(int cpu);
-/// The node that the calling thread runs on now, -1 when unknown.
+/// current_node returns the node that the calling thread runs on now, -1 when unknown.
 [[nodiscard]] int current_node();
 
 }  // namespace flue::queue

@@ -26,9 +26,8 @@ struct HostRegion {
 /// TargetRegion is the target's mapping of a region that a host registered.
 struct TargetRegion {
     Mapping mapping;
-    uint64_t bytes       = 0;  ///< as registered; the mapping may be longer
-    size_t page_bytes    = 0;
-    uint64_t memfd_inode = 0;  ///< for people: which memfd
+    uint64_t bytes    = 0;  ///< as registered; the mapping may be longer
+    size_t page_bytes = 0;
 
     /// map checks a received memfd and maps it.  After that nothing the host does to the memfd can
     /// make an access fault: it can not shrink (F_SEAL_SHRINK), and all its pages are there; in a

@@ -42,22 +42,22 @@ enum class SessionStatus : uint16_t {
 const char* to_string(SessionStatus status);
 
 struct Message {
-    uint16_t version      = session_protocol_version;
-    uint16_t type         = 0;
-    uint16_t status       = 0;  ///< SessionStatus, in replies
-    uint16_t reserved     = 0;
-    uint32_t tag          = 0;  ///< the host's, returned in the reply
-    uint32_t worker_count = 0;  ///< hello reply
-    uint32_t session_id   = 0;  ///< hello reply
-    uint32_t host_loss    = 0;  ///< hello: enum flue_host_loss
-    uint32_t queue_id     = 0;  ///< create_queue reply, destroy_queue
-    uint32_t submission_entries =
-        0;  ///< create_queue: per worker, power of two; the reply says what was made
-    uint32_t completion_entries = 0;
+    uint16_t version            = session_protocol_version;
+    uint16_t type               = 0;
+    uint16_t status             = 0;  ///< SessionStatus, in replies
+    uint16_t reserved           = 0;
+    uint32_t tag                = 0;  ///< the host's, returned in the reply
+    uint32_t worker_count       = 0;  ///< hello reply
+    uint32_t session_id         = 0;  ///< hello reply
+    uint32_t host_loss          = 0;  ///< hello: enum flue_host_loss
+    uint32_t queue_id           = 0;  ///< create_queue reply, destroy_queue
+    uint32_t submission_entries = 0;  ///< create_queue: per worker; the reply says what was made
+    uint32_t completion_entries = 0;  ///< likewise
     uint32_t region_key         = 0;  ///< register_region reply, deregister_region
     uint64_t bytes      = 0;   ///< register_region: length; create_queue reply: length of the memfd
     char name[32]       = {};  ///< hello: for people; NUL-terminated
-    uint8_t padding[48] = {};
+    int32_t memory_node = -1;  ///< hello reply: NUMA node that regions are best placed on; -1 = any
+    uint8_t padding[44] = {};
 };
 
 static_assert(sizeof(Message) == 128);
