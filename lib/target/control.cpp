@@ -5,7 +5,6 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
-
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
@@ -22,11 +21,11 @@ namespace {
 constexpr mode_t socket_mode   = 0660;
 constexpr int poll_interval_ms = 2;
 
-bool watch(int epoll, int fd, void* source) {
+bool watch(int epoll, int operation, int fd, uint32_t events, void* source) {
     epoll_event event{};
-    event.events   = EPOLLIN | EPOLLRDHUP;
+    event.events   = events | EPOLLRDHUP;
     event.data.ptr = source;
-    return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+    return epoll_ctl(epoll, operation, fd, &event) == 0;
 }
 
 bool cannot(const char* what) {
@@ -36,7 +35,8 @@ bool cannot(const char* what) {
 
 }  // namespace
 
-Control::Control(const Parts& parts) : parts_(parts), dma_(parts.ports), mail_(parts.lanes) {}
+Control::Control(const Parts& parts) : parts_(parts), dma_(parts.ports), mail_(parts.lanes) {
+}
 
 Control::~Control() {
     FLUE_ASSERT(!thread_.joinable());
@@ -62,8 +62,9 @@ bool Control::start() {
     sigaddset(&signals, SIGTERM);
     signals_ = UniqueFd{signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK)};
     epoll_   = UniqueFd{epoll_create1(EPOLL_CLOEXEC)};
-    if (!signals_.valid() || !epoll_.valid() || !watch(epoll_.get(), listener_.get(), &listener_) ||
-        !watch(epoll_.get(), signals_.get(), &signals_)) {
+    if (!signals_.valid() || !epoll_.valid() ||
+        !watch(epoll_.get(), EPOLL_CTL_ADD, listener_.get(), EPOLLIN, &listener_) ||
+        !watch(epoll_.get(), EPOLL_CTL_ADD, signals_.get(), EPOLLIN, &signals_)) {
         return cannot("set up the control thread");
     }
     thread_ = std::thread{[this] { run(); }};
@@ -87,9 +88,11 @@ Control::Usage Control::usage() const {
 void Control::run() {
     std::array<epoll_event, 16> events;
     while (!parts_.stop->load(std::memory_order_relaxed)) {
-        const int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), wait_ms());
+        const int count =
+            epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), wait_ms());
         for (int i = 0; i < count; ++i) {
-            serve(events[static_cast<size_t>(i)].data.ptr);
+            const epoll_event& event = events[static_cast<size_t>(i)];
+            serve(event.events, event.data.ptr);
         }
         mail_.flush();
         take_answers();
@@ -98,22 +101,39 @@ void Control::run() {
         }
         mail_.flush();
         end_finished();
+        listen_or_wait();
         publish_usage();
     }
 }
 
 int Control::wait_ms() const {
-    return mail_.unanswered() > 0 || std::ranges::any_of(sessions_, &Session::waiting) ? poll_interval_ms : -1;
+    return mail_.unanswered() > 0 || std::ranges::any_of(sessions_, &Session::waiting)
+               ? poll_interval_ms
+               : -1;
 }
 
-void Control::serve(void* source) {
+void Control::serve(uint32_t events, void* source) {
     if (source == &signals_) {
         FLUE_LOG(INFO, "asked to end");
         parts_.stop->store(true, std::memory_order_relaxed);
     } else if (source == &listener_) {
         accept_sessions();
     } else {
-        static_cast<Session*>(source)->serve();
+        auto& session = *static_cast<Session*>(source);
+        (events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) != 0 ? session.hang_up() : session.serve();
+    }
+}
+
+void Control::listen_or_wait() {
+    // While a reply waits, requests stay in the socket; only its end is of interest.
+    for (Session& session : sessions_) {
+        if (session.socket() >= 0) {
+            (void)watch(epoll_.get(),
+                        EPOLL_CTL_MOD,
+                        session.socket(),
+                        session.waiting() ? 0u : EPOLLIN,
+                        &session);
+        }
     }
 }
 
@@ -125,13 +145,15 @@ void Control::accept_sessions() {
         }
         const auto peer = queue::peer_credentials(socket.get());
         if (!peer.ok() || sessions_.size() >= parts_.options->quotas.sessions) {
-            FLUE_LOG(WARNING, "a session was refused: there are %zu; raise --sessions", sessions_.size());
+            FLUE_LOG(WARNING,
+                     "a session was refused: there are %zu; raise --sessions",
+                     sessions_.size());
             continue;
         }
         const Session::Parts parts{
             next_session_++, parts_.options, &dma_, &mail_, parts_.worker_nodes, peer.value()};
         Session& session = sessions_.emplace_back(parts, std::move(socket));
-        if (!watch(epoll_.get(), session.socket(), &session)) {
+        if (!watch(epoll_.get(), EPOLL_CTL_ADD, session.socket(), EPOLLIN, &session)) {
             sessions_.pop_back();
         }
     }
@@ -142,7 +164,8 @@ void Control::take_answers() {
     for (uint32_t worker = 0; worker < mail_.worker_count(); ++worker) {
         const uint32_t count = mail_.take(worker, answers);
         for (const ControlMessage& answer : std::span{answers}.first(count)) {
-            const auto session = std::ranges::find(sessions_, session_of_tag(answer.tag), &Session::id);
+            const auto session =
+                std::ranges::find(sessions_, session_of_tag(answer.tag), &Session::id);
             // A fence of a session that has ended since may come late.
             if (session != sessions_.end()) {
                 session->on_answer(answer);

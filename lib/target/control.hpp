@@ -18,8 +18,9 @@
 
 namespace flue::target {
 
-/// Control is the thread that hosts talk to: it accepts sessions, makes queues, maps regions, and passes on to the workers what
-/// concerns them.  It also takes SIGINT and SIGTERM, which end the target.
+/// Control is the thread that hosts talk to: it accepts sessions, makes queues, maps regions, and
+/// passes on to the workers what concerns them.  It also takes SIGINT and SIGTERM, which end the
+/// target.
 ///
 ///   host --socket--> Session --ControlMessage--> worker (each) --answer--> Session --reply--> host
 ///
@@ -50,12 +51,14 @@ class Control {
         uint32_t queues   = 0;
         uint32_t regions  = 0;
     };
+
     /// Thread: any.
     [[nodiscard]] Usage usage() const;
 
   private:
     void run();
-    void serve(void* source);
+    void serve(uint32_t events, void* source);
+    void listen_or_wait();
     [[nodiscard]] int wait_ms() const;
     void accept_sessions();
     void take_answers();

@@ -1,3 +1,7 @@
+// rte_dev_dma_map is what every DPDK with external memory uses, and still marked experimental
+// in 22.11.
+#define ALLOW_EXPERIMENTAL_API
+
 #include "target/dma.hpp"
 
 #include <algorithm>
@@ -20,14 +24,15 @@ rte_device* device_of(const Port& port) {
 }
 
 bool map_for(const Port& port, std::span<std::byte> bytes) {
-    const int error =
-        rte_dev_dma_map(device_of(port), bytes.data(), reinterpret_cast<uint64_t>(bytes.data()), bytes.size());
+    const int error = rte_dev_dma_map(
+        device_of(port), bytes.data(), reinterpret_cast<uint64_t>(bytes.data()), bytes.size());
     // Ports behind one IOMMU container share their mappings: the second finds it there.
     return error == 0 || rte_errno == EEXIST;
 }
 
 void unmap_for(const Port& port, std::span<std::byte> bytes) {
-    (void)rte_dev_dma_unmap(device_of(port), bytes.data(), reinterpret_cast<uint64_t>(bytes.data()), bytes.size());
+    (void)rte_dev_dma_unmap(
+        device_of(port), bytes.data(), reinterpret_cast<uint64_t>(bytes.data()), bytes.size());
 }
 
 }  // namespace
@@ -42,12 +47,15 @@ bool DmaMapper::map(std::span<std::byte> bytes, size_t page_bytes) const {
     }
     if (rte_eal_iova_mode() != RTE_IOVA_VA) {
         FLUE_LOG(WARNING,
-                 "host memory is not mapped for the ports, its sends are copied: devices need the EAL's --iova-mode=va, hence "
+                 "host memory is not mapped for the ports, its sends are copied: devices need the "
+                 "EAL's --iova-mode=va, hence "
                  "an IOMMU");
         return false;
     }
     if (rte_extmem_register(bytes.data(), bytes.size(), nullptr, 0, page_bytes) != 0) {
-        FLUE_LOG(WARNING, "host memory cannot be registered (%s), its sends are copied", rte_strerror(rte_errno));
+        FLUE_LOG(WARNING,
+                 "host memory cannot be registered (%s), its sends are copied",
+                 rte_strerror(rte_errno));
         return false;
     }
     for (const Port& port : ports_) {

@@ -13,8 +13,8 @@ class DmaMapper {
   public:
     explicit DmaMapper(std::span<const Port> ports) : ports_(ports) {}
 
-    /// map returns whether every port can read the bytes now; without, their sends are copied.  Virtual ports read through the
-    /// address and need nothing.
+    /// map returns whether every port can read the bytes now; without, their sends are copied.
+    /// Virtual ports read through the address and need nothing.
     [[nodiscard]] bool map(std::span<std::byte> bytes, size_t page_bytes) const;
     /// unmap takes back what map did.  Pre: no port refers to the bytes.
     void unmap(std::span<std::byte> bytes) const;

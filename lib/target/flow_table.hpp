@@ -22,7 +22,9 @@ class FlowTable {
     static constexpr uint32_t burst_max = RTE_HASH_LOOKUP_BULK_MAX;
 
     /// create returns a table for `flows` flows, or nothing when there is no memory.
-    [[nodiscard]] static std::optional<FlowTable> create(const std::string& name, uint32_t flows, int socket) {
+    [[nodiscard]] static std::optional<FlowTable> create(const std::string& name,
+                                                         uint32_t flows,
+                                                         int socket) {
         rte_hash_parameters parameters{};
         parameters.name               = name.c_str();
         parameters.entries            = flows;
@@ -44,16 +46,16 @@ class FlowTable {
         return index_of(value);
     }
 
-    /// find_burst looks up to burst_max keys up at once; bit i of the result says that keys[i] is known, and values[i]
-    /// is then its index (see index_of).
+    /// find_burst looks up to burst_max keys up at once; bit i of the result says that keys[i] is
+    /// known, and values[i] is then its index (see index_of).
     [[nodiscard]] uint64_t find_burst(std::span<const void*> keys, std::span<void*> values) const {
         FLUE_ASSERT(keys.size() <= burst_max && values.size() >= keys.size());
         if (keys.empty()) {
             return 0;
         }
-        uint64_t hits = 0;
-        const int found =
-            rte_hash_lookup_bulk_data(hash_.get(), keys.data(), static_cast<uint32_t>(keys.size()), &hits, values.data());
+        uint64_t hits   = 0;
+        const int found = rte_hash_lookup_bulk_data(
+            hash_.get(), keys.data(), static_cast<uint32_t>(keys.size()), &hits, values.data());
         return found > 0 ? hits : 0;
     }
 
@@ -63,13 +65,16 @@ class FlowTable {
 
     /// set enters a flow or points an entered one at another connection.  False: the table is full.
     [[nodiscard]] bool set(const wire::FlowKey& key, tcp::ConnIndex index) {
-        return rte_hash_add_key_data(hash_.get(), &key, reinterpret_cast<void*>(uintptr_t{index})) == 0;
+        return rte_hash_add_key_data(
+                   hash_.get(), &key, reinterpret_cast<void*>(uintptr_t{index})) == 0;
     }
 
     /// erase removes a flow; an unknown one is no error.
     void erase(const wire::FlowKey& key) { (void)rte_hash_del_key(hash_.get(), &key); }
 
-    [[nodiscard]] uint32_t count() const { return static_cast<uint32_t>(rte_hash_count(hash_.get())); }
+    [[nodiscard]] uint32_t count() const {
+        return static_cast<uint32_t>(rte_hash_count(hash_.get()));
+    }
 
   private:
     struct Free {

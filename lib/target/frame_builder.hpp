@@ -24,7 +24,7 @@ struct PayloadPiece {
 
 /// What a frame must look like for where it goes.
 struct FrameTarget {
-    wire::MacAddress mac{};     ///< source address of flows that name none
+    wire::MacAddress mac{};         ///< source address of flows that name none
     bool tx_checksum      = false;  ///< the port fills the checksums in
     uint16_t segments_max = 1;      ///< mbufs a frame may consist of; 1 = the payload is copied
 };
@@ -32,7 +32,7 @@ struct FrameTarget {
 /// Who counts the references of packets to send items.
 class ItemReferences {
   public:
-    virtual ~ItemReferences() = default;
+    virtual ~ItemReferences()              = default;
     virtual void hold(tcp::ItemIndex item) = 0;
     virtual void drop(tcp::ItemIndex item) = 0;
 };
@@ -43,9 +43,9 @@ class ItemReferences {
 ///   else:           header mbuf [ headers ] -> payload mbuf -> the host's bytes ...   zero-copy
 ///   where the port or the memory cannot:  copy mbuf [ headers | payload, copied ]
 ///
-/// A payload mbuf holds its item; when the port has freed the mbuf the item is dropped.  If that happens on another
-/// worker's core (which sends for us), the item comes home over a ring.
-/// Thread: one worker, but for the freeing just named.
+/// A payload mbuf holds its item; when the port has freed the mbuf the item is dropped.  If that
+/// happens on another worker's core (which sends for us), the item comes home over a ring. Thread:
+/// one worker, but for the freeing just named.
 class FrameBuilder {
   public:
     /// What each payload mbuf carries beside itself.
@@ -54,7 +54,9 @@ class FrameBuilder {
         FrameBuilder* builder;
         tcp::ItemIndex item;
     };
-    static constexpr uint16_t private_bytes = RTE_ALIGN_CEIL(sizeof(Attachment), RTE_MBUF_PRIV_ALIGN);
+
+    static constexpr uint16_t private_bytes =
+        RTE_ALIGN_CEIL(sizeof(Attachment), RTE_MBUF_PRIV_ALIGN);
 
     struct Parts {
         Pools pools;
@@ -72,12 +74,16 @@ class FrameBuilder {
     FrameBuilder(const FrameBuilder&)            = delete;
     FrameBuilder& operator=(const FrameBuilder&) = delete;
 
-    /// reserve makes sure that headers for the next frames are at hand and returns for how many, up to batch_max.
+    /// reserve makes sure that headers for the next frames are at hand and returns for how many, up
+    /// to batch_max.
     [[nodiscard]] uint32_t reserve();
 
-    /// build returns the frame, or nullptr when there is no memory or it cannot be sent in one frame (counted): to TCP a
-    /// loss like one on the wire.  An all-zero source address in `flow` is the target's.
-    [[nodiscard]] rte_mbuf* build(const FrameTarget& target, const wire::FlowHeader& flow, const wire::TcpFields& tcp,
+    /// build returns the frame, or nullptr when there is no memory or it cannot be sent in one
+    /// frame (counted): to TCP a loss like one on the wire.  An all-zero source address in `flow`
+    /// is the target's.
+    [[nodiscard]] rte_mbuf* build(const FrameTarget& target,
+                                  const wire::FlowHeader& flow,
+                                  const wire::TcpFields& tcp,
                                   std::span<const PayloadPiece> payload);
 
     /// collect drops the items that were freed on another core.
@@ -92,15 +98,22 @@ class FrameBuilder {
         uint64_t no_memory       = 0;
         uint64_t too_long        = 0;  ///< the host's path MTU is more than the port's
     };
+
     [[nodiscard]] const Counters& counters() const { return counters_; }
 
   private:
     enum class Placement : uint8_t { beside, attached, copied };
 
-    [[nodiscard]] Placement placement(const FrameTarget& target, std::span<const PayloadPiece> payload, uint32_t bytes) const;
+    [[nodiscard]] Placement placement(const FrameTarget& target,
+                                      std::span<const PayloadPiece> payload,
+                                      uint32_t bytes) const;
     [[nodiscard]] rte_mbuf* take_header();
-    void write_headers(rte_mbuf* frame, const FrameTarget& target, const wire::FlowHeader& flow,
-                       const wire::TcpFields& tcp, std::span<const PayloadPiece> payload, uint32_t bytes);
+    void write_headers(rte_mbuf* frame,
+                       const FrameTarget& target,
+                       const wire::FlowHeader& flow,
+                       const wire::TcpFields& tcp,
+                       std::span<const PayloadPiece> payload,
+                       uint32_t bytes);
     [[nodiscard]] bool attach(rte_mbuf* frame, std::span<const PayloadPiece> payload);
     static void on_freed(void* bytes, void* attachment);
 

@@ -5,7 +5,9 @@
 namespace flue::target {
 
 HoldQueues::HoldQueues(const Limits& limits)
-    : per_connection_(limits.packets_per_connection), nodes_(limits.packets), fifos_(limits.connections) {
+    : per_connection_(limits.packets_per_connection),
+      nodes_(limits.packets),
+      fifos_(limits.connections) {
     for (NodeIndex node = limits.packets; node > 0; --node) {
         nodes_[node - 1].next = free_;
         free_                 = node - 1;

@@ -10,8 +10,8 @@ struct rte_mbuf;
 
 namespace flue::target {
 
-/// HoldQueues keeps the packets of connections that are between two owners, each connection's in order of arrival.
-/// Thread: one worker.  Cost: O(1) a packet, no allocation after the constructor.
+/// HoldQueues keeps the packets of connections that are between two owners, each connection's in
+/// order of arrival. Thread: one worker.  Cost: O(1) a packet, no allocation after the constructor.
 class HoldQueues {
   public:
     struct Limits {
@@ -22,17 +22,20 @@ class HoldQueues {
 
     explicit HoldQueues(const Limits& limits);
 
-    /// push keeps a packet.  False: a limit is reached, counted in overflows(); the packet is still the caller's.
+    /// push keeps a packet.  False: a limit is reached, counted in overflows(); the packet is still
+    /// the caller's.
     [[nodiscard]] bool push(tcp::ConnIndex conn, rte_mbuf* packet);
     /// take moves up to out.size() of the oldest packets to the caller and returns how many.
     [[nodiscard]] uint32_t take(tcp::ConnIndex conn, std::span<rte_mbuf*> out);
 
     [[nodiscard]] uint32_t count(tcp::ConnIndex conn) const { return fifos_[conn].count; }
+
     [[nodiscard]] uint32_t total() const { return total_; }
+
     [[nodiscard]] uint64_t overflows() const { return overflows_; }
 
   private:
-    using NodeIndex                  = uint32_t;
+    using NodeIndex                    = uint32_t;
     static constexpr NodeIndex no_node = UINT32_MAX;
 
     struct Node {

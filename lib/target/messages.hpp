@@ -20,13 +20,15 @@ namespace flue::target {
 struct ControlMessage {
     enum class Kind : uint32_t {
         attach,  ///< poll this queue from now on
-        lose,    ///< its host is gone; answered when nothing refers to the queue any more, and it is detached
-        fence    ///< answered at once: what was taken before is known to the regions' reference counts
+        lose,  ///< its host is gone; answered when nothing refers to the queue any more, and it is
+               ///< detached
+        fence  ///< answered at once: what was taken before is known to the regions' reference
+               ///< counts
     };
-    Kind kind                  = Kind::fence;
-    chimney::HostLoss policy   = chimney::HostLoss::drain;
-    queue::TargetQueue* queue  = nullptr;
-    uint64_t tag               = 0;  ///< the control thread's
+    Kind kind                 = Kind::fence;
+    chimney::HostLoss policy  = chimney::HostLoss::drain;
+    queue::TargetQueue* queue = nullptr;
+    uint64_t tag              = 0;  ///< the control thread's
 };
 
 /// Figures of one worker, all running up from its start.
@@ -51,10 +53,10 @@ struct WorkerCounters {
 
 /// A copy of a worker's figures, made by the worker when asked for.
 struct WorkerSnapshot {
-    static constexpr uint32_t page_max = 24;
+    static constexpr uint32_t page_max = 20;
 
-    tcp::ConnIndex list_from = 0;  ///< in: first connection to be listed
-    uint32_t list_count      = 0;
+    tcp::ConnIndex list_from           = 0;  ///< in: first connection to be listed
+    uint32_t list_count                = 0;
     Instant now;
     WorkerCounters worker;
     ExceptionPath::Counters exceptions;
@@ -63,24 +65,24 @@ struct WorkerSnapshot {
     chimney::Chimney::Counters chimney;
     tcp::Engine::Counters engine;
     chimney::Chimney::Usage usage;
-    uint32_t flows           = 0;
-    uint32_t queues          = 0;
-    uint32_t held_packets    = 0;
-    uint64_t nic_references  = 0;
+    uint32_t flows          = 0;
+    uint32_t queues         = 0;
+    uint32_t held_packets   = 0;
+    uint64_t nic_references = 0;
     std::array<chimney::Chimney::ConnectionInfo, page_max> list{};
 
-    /// The worker sets it with a store-release when all is written (S1); who asked waits with load-acquire (S0 pairs
-    /// with S1).
+    /// The worker sets it with a store-release when all is written (S1); who asked waits with
+    /// load-acquire (S0 pairs with S1).
     std::atomic<bool> done{false};
 };
 
 /// Rings of one worker, each with one producer and one consumer.
 struct Lanes {
-    queue::Ring<rte_mbuf*> inbound;       ///< worker 0 -> this: received frames of its flows
-    queue::Ring<rte_mbuf*> outbound;      ///< this -> worker 0: frames to send
-    queue::Ring<tcp::ItemIndex> freed;    ///< worker 0 -> this: items of frames it has sent
-    queue::Ring<ControlMessage> requests; ///< control -> this
-    queue::Ring<ControlMessage> replies;  ///< this -> control
+    queue::Ring<rte_mbuf*> inbound;          ///< worker 0 -> this: received frames of its flows
+    queue::Ring<rte_mbuf*> outbound;         ///< this -> worker 0: frames to send
+    queue::Ring<tcp::ItemIndex> freed;       ///< worker 0 -> this: items of frames it has sent
+    queue::Ring<ControlMessage> requests;    ///< control -> this
+    queue::Ring<ControlMessage> replies;     ///< this -> control
     queue::Ring<WorkerSnapshot*> snapshots;  ///< telemetry -> this
 };
 

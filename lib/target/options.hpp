@@ -8,18 +8,19 @@ namespace flue::target {
 
 /// What one session may take of the target.
 struct Quotas {
-    uint32_t sessions       = 64;       ///< of the whole target
-    uint32_t queues         = 16;       ///< per session
-    uint32_t regions        = 64;       ///< per session
-    uint64_t region_bytes   = 1 << 30;  ///< per session, all regions together
-    uint32_t ring_entries   = 1 << 16;  ///< per ring
+    uint32_t sessions     = 64;       ///< of the whole target
+    uint32_t queues       = 16;       ///< per session
+    uint32_t regions      = 64;       ///< per session
+    uint64_t region_bytes = 1 << 30;  ///< per session, all regions together
+    uint32_t ring_entries = 1 << 16;  ///< per ring
 };
 
 /// How flued is set up: what stands after `--` on its command line.  Sizes are per worker.
 struct Options {
-    std::vector<std::string> ports;           ///< ethdev names
-    std::vector<std::string> exception_taps;  ///< one a port; "none" = frames that are not offloaded are dropped
-    std::string socket_path = "/run/flued.sock";
+    std::vector<std::string> ports;  ///< ethdev names
+    std::vector<std::string>
+        exception_taps;  ///< one a port; "none" = frames that are not offloaded are dropped
+    std::string socket_path   = "/run/flued.sock";
 
     uint32_t connections      = 4096;
     uint32_t time_waits       = 16384;

@@ -16,7 +16,8 @@ namespace flue::target {
 namespace {
 
 constexpr uint32_t cache_mbufs = 256;
-// Ethernet and two 802.1Q tags beside the MTU, and never less than chimney::Environment's store_payload_bytes_max.
+// Ethernet and two 802.1Q tags beside the MTU, and never less than chimney::Environment's
+// store_payload_bytes_max.
 constexpr uint32_t l2_bytes_max      = 22;
 constexpr uint32_t frame_bytes_least = 2048;
 
@@ -28,8 +29,9 @@ struct Shape {
 };
 
 rte_mempool* create(const PoolOptions& options, const Shape& shape) {
-    const std::string name = "flue_" + std::string(shape.purpose) + "_" + std::to_string(options.worker);
-    const uint32_t cache   = std::min(cache_mbufs, shape.mbufs / 4);
+    const std::string name =
+        "flue_" + std::string(shape.purpose) + "_" + std::to_string(options.worker);
+    const uint32_t cache = std::min(cache_mbufs, shape.mbufs / 4);
     // With one worker on both sides its ring needs no compare-and-swap.
     const char* ops   = options.shared ? "ring_mp_mc" : "ring_sp_sc";
     rte_mempool* pool = rte_pktmbuf_pool_create_by_ops(name.c_str(),
@@ -41,7 +43,8 @@ rte_mempool* create(const PoolOptions& options, const Shape& shape) {
                                                        ops);
     if (pool == nullptr) {
         FLUE_LOG(ERR,
-                 "no memory for %u %s mbufs of worker %u (%s): give the EAL more with -m or --socket-mem, reserve more huge "
+                 "no memory for %u %s mbufs of worker %u (%s): give the EAL more with -m or "
+                 "--socket-mem, reserve more huge "
                  "pages, or lower --rx-mbufs or --descriptors",
                  shape.mbufs,
                  shape.purpose,
@@ -54,15 +57,18 @@ rte_mempool* create(const PoolOptions& options, const Shape& shape) {
 }  // namespace
 
 std::optional<Pools> create_pools(const PoolOptions& options) {
-    const uint32_t frame_bytes = RTE_PKTMBUF_HEADROOM + std::max(frame_bytes_least, options.mtu + l2_bytes_max);
-    const uint32_t header_bytes =
-        RTE_ALIGN_CEIL(RTE_PKTMBUF_HEADROOM + wire::header_bytes_max + options.copy_below_bytes, 64u);
+    const uint32_t frame_bytes =
+        RTE_PKTMBUF_HEADROOM + std::max(frame_bytes_least, options.mtu + l2_bytes_max);
+    const uint32_t header_bytes = RTE_ALIGN_CEIL(
+        RTE_PKTMBUF_HEADROOM + wire::header_bytes_max + options.copy_below_bytes, 64u);
     Pools pools;
     pools.rx      = create(options, {"rx", options.rx_mbufs, 0, frame_bytes});
     pools.header  = create(options, {"header", options.tx_mbufs, 0, header_bytes});
     pools.payload = create(options, {"payload", options.tx_mbufs, FrameBuilder::private_bytes, 0});
-    pools.copy    = create(options, {"copy", options.tx_mbufs, 0, frame_bytes + wire::header_bytes_max});
-    if (pools.rx == nullptr || pools.header == nullptr || pools.payload == nullptr || pools.copy == nullptr) {
+    pools.copy =
+        create(options, {"copy", options.tx_mbufs, 0, frame_bytes + wire::header_bytes_max});
+    if (pools.rx == nullptr || pools.header == nullptr || pools.payload == nullptr ||
+        pools.copy == nullptr) {
         free_pools(pools);
         return std::nullopt;
     }

@@ -16,13 +16,13 @@ struct Pools {
 };
 
 struct PoolOptions {
-    uint16_t worker          = 0;
-    int socket               = 0;
-    uint32_t rx_mbufs        = 0;
-    uint32_t tx_mbufs        = 0;  ///< as many as NIC queues and batches can hold at once
+    uint16_t worker           = 0;
+    int socket                = 0;
+    uint32_t rx_mbufs         = 0;
+    uint32_t tx_mbufs         = 0;  ///< as many as NIC queues and batches can hold at once
     uint32_t copy_below_bytes = 0;
-    uint16_t mtu             = 1500;
-    bool shared = false;  ///< another worker may free into them (relayed frames)
+    uint16_t mtu              = 1500;
+    bool shared               = false;  ///< another worker may free into them (relayed frames)
 };
 
 /// create_pools allocates; on failure it has freed what it got, and logged what to do.

@@ -1,7 +1,8 @@
+#include "target/port.hpp"
+
 #include <cinttypes>
 
 #include "target/log.hpp"
-#include "target/port.hpp"
 
 namespace flue::target {
 
@@ -10,24 +11,31 @@ namespace {
 void report_checksums(const Port& port) {
     FLUE_LOG(INFO,
              "  checksums out: %s",
-             port.tx_checksum ? "by the port" : "in software: every byte sent is read once by the worker");
+             port.tx_checksum ? "by the port"
+                              : "in software: every byte sent is read once by the worker");
     FLUE_LOG(INFO,
              "  checksums in: %s",
-             port.rx_checksum ? "by the port" : "in software: every byte received is read once by the worker");
+             port.rx_checksum ? "by the port"
+                              : "in software: every byte received is read once by the worker");
 }
 
 void report_sending(const Port& port) {
     if (port.zero_copy()) {
         FLUE_LOG(INFO, "  zero-copy sends: yes, up to %u pieces a frame", port.tx_segments_max);
     } else if (port.tx_segments_max == 1) {
-        FLUE_LOG(INFO, "  zero-copy sends: no, the port takes no frame in pieces: every byte sent is copied once");
+        FLUE_LOG(INFO,
+                 "  zero-copy sends: no, the port takes no frame in pieces: every byte sent is "
+                 "copied once");
     } else {
         FLUE_LOG(INFO,
-                 "  zero-copy sends: no, the port frees sent packets late and cannot be asked to, which would hold up "
+                 "  zero-copy sends: no, the port frees sent packets late and cannot be asked to, "
+                 "which would hold up "
                  "completions: every byte sent is copied once");
     }
     if (port.zero_copy() && port.freeing == Port::Freeing::on_request) {
-        FLUE_LOG(INFO, "  sent packets are freed late: an idle worker asks for them, completions may wait a little");
+        FLUE_LOG(INFO,
+                 "  sent packets are freed late: an idle worker asks for them, completions may "
+                 "wait a little");
     }
     FLUE_LOG(INFO,
              "  segmentation: one frame a segment, in software%s",
@@ -43,14 +51,19 @@ void report_queues(const Port& port, uint16_t workers) {
         return;
     }
     if (port.rss_buckets > 0) {
-        FLUE_LOG(INFO, "  RSS: %u RX queues, each worker gets its own flows from the port", port.rx_queues);
+        FLUE_LOG(INFO,
+                 "  RSS: %u RX queues, each worker gets its own flows from the port",
+                 port.rx_queues);
     } else {
         FLUE_LOG(INFO,
-                 "  RSS: none that can be steered: worker 0 receives for all and passes on by software RSS, which bounds the "
+                 "  RSS: none that can be steered: worker 0 receives for all and passes on by "
+                 "software RSS, which bounds the "
                  "receive rate to one core's");
     }
     if (port.tx_queues == 1) {
-        FLUE_LOG(INFO, "  one TX queue only: worker 0 sends for all, which bounds the send rate to one core's");
+        FLUE_LOG(INFO,
+                 "  one TX queue only: worker 0 sends for all, which bounds the send rate to one "
+                 "core's");
     }
 }
 

@@ -44,7 +44,10 @@ uint32_t WorkerMail::take(uint32_t worker, std::span<ControlMessage> out) {
 // ---------------------------------------------------------------- Session
 
 Session::Session(const Parts& parts, UniqueFd socket)
-    : parts_(parts), socket_(std::move(socket)), regions_(parts.options->quotas.regions, parts.mail->worker_count()) {}
+    : parts_(parts),
+      socket_(std::move(socket)),
+      regions_(parts.options->quotas.regions, parts.mail->worker_count()) {
+}
 
 Session::~Session() {
     for (auto& [key, region] : mapped_) {
@@ -62,6 +65,13 @@ void Session::serve() {
         } else {
             end(queue::to_string(received.error()));
         }
+    }
+}
+
+void Session::hang_up() {
+    serve();
+    if (wait_) {
+        end("its host is gone");
     }
 }
 
@@ -102,17 +112,20 @@ void Session::hello(const Message& request) {
         reply(request, SessionStatus::bad_message);
         return end("an unknown host-loss policy");
     }
-    policy_ = request.host_loss == FLUE_LOSS_ABORT ? chimney::HostLoss::abort : chimney::HostLoss::drain;
+    policy_ =
+        request.host_loss == FLUE_LOSS_ABORT ? chimney::HostLoss::abort : chimney::HostLoss::drain;
     name_.assign(request.name, strnlen(request.name, sizeof(request.name)));
-    std::ranges::replace_if(name_, [](char c) { return c < ' ' || c > '~'; }, '?');
-    state_         = State::open;
-    Message answer = request;
-    answer.status  = static_cast<uint16_t>(SessionStatus::ok);
+    std::ranges::replace_if(
+        name_, [](char c) { return c < ' ' || c > '~'; }, '?');
+    state_              = State::open;
+    Message answer      = request;
+    answer.status       = static_cast<uint16_t>(SessionStatus::ok);
     answer.worker_count = parts_.mail->worker_count();
     answer.session_id   = parts_.id;
     // One region serves all workers: a node is best only where they share one.
-    const bool one_node = std::ranges::all_of(parts_.worker_nodes, [&](int node) { return node == parts_.worker_nodes[0]; });
-    answer.memory_node  = one_node ? parts_.worker_nodes[0] : -1;
+    const bool one_node = std::ranges::all_of(
+        parts_.worker_nodes, [&](int node) { return node == parts_.worker_nodes[0]; });
+    answer.memory_node = one_node ? parts_.worker_nodes[0] : -1;
     send(answer);
     FLUE_LOG(INFO,
              "session %u: '%s', process %d, user %u",
@@ -124,19 +137,24 @@ void Session::hello(const Message& request) {
 
 void Session::create_queue(const Message& request) {
     const Quotas& quotas = parts_.options->quotas;
-    const uint32_t live =
-        static_cast<uint32_t>(std::ranges::count_if(queues_, [](const auto& entry) { return !entry.second.lost; }));
+    const uint32_t live  = static_cast<uint32_t>(
+        std::ranges::count_if(queues_, [](const auto& entry) { return !entry.second.lost; }));
     const queue::QueueGeometry geometry{
         parts_.mail->worker_count(), request.submission_entries, request.completion_entries};
     if (!geometry.valid()) {
         return reply(request, SessionStatus::bad_message);
     }
-    if (live >= quotas.queues || std::max(geometry.submission_entries, geometry.completion_entries) > quotas.ring_entries) {
+    if (live >= quotas.queues ||
+        std::max(geometry.submission_entries, geometry.completion_entries) > quotas.ring_entries) {
         return reply(request, SessionStatus::quota);
     }
     auto memory = queue::TargetQueueMemory::create(geometry, parts_.worker_nodes);
     if (!memory.ok()) {
-        FLUE_LOG(WARNING, "session %u: no queue: %s: %s", parts_.id, memory.error().call, std::strerror(memory.error().code));
+        FLUE_LOG(WARNING,
+                 "session %u: no queue: %s: %s",
+                 parts_.id,
+                 memory.error().call,
+                 std::strerror(memory.error().code));
         return reply(request, SessionStatus::no_memory);
     }
     const uint32_t id = next_queue_++;
@@ -147,7 +165,8 @@ void Session::create_queue(const Message& request) {
         parts.regions                   = &regions_;
         parts.session_id                = parts_.id;
         queue::TargetQueue& end         = queue.ends.emplace_back(parts);
-        parts_.mail->post(worker, {ControlMessage::Kind::attach, policy_, &end, message_tag(parts_.id, id)});
+        parts_.mail->post(
+            worker, {ControlMessage::Kind::attach, policy_, &end, message_tag(parts_.id, id)});
     }
     Message answer            = request;
     answer.status             = static_cast<uint16_t>(SessionStatus::ok);
@@ -166,7 +185,8 @@ void Session::destroy_queue(const Message& request) {
         return reply(request, SessionStatus::bad_key);
     }
     lose(found->first, found->second);
-    // The host may unmap its end when the workers post no more; ours stays until nothing refers to it.
+    // The host may unmap its end when the workers post no more; ours stays until nothing refers to
+    // it.
     fence(request, false);
 }
 
@@ -206,7 +226,8 @@ void Session::fence(const Message& request, bool for_region) {
     FLUE_ASSERT(!wait_);
     wait_ = Wait{request, parts_.mail->worker_count(), for_region};
     for (uint32_t worker = 0; worker < parts_.mail->worker_count(); ++worker) {
-        parts_.mail->post(worker, {ControlMessage::Kind::fence, policy_, nullptr, message_tag(parts_.id, 0)});
+        parts_.mail->post(
+            worker, {ControlMessage::Kind::fence, policy_, nullptr, message_tag(parts_.id, 0)});
     }
 }
 
@@ -256,8 +277,11 @@ void Session::lose(uint32_t queue_id, HostQueue& queue) {
     queue.lost              = true;
     queue.losses_unanswered = parts_.mail->worker_count();
     for (uint32_t worker = 0; worker < parts_.mail->worker_count(); ++worker) {
-        parts_.mail->post(
-            worker, {ControlMessage::Kind::lose, policy_, &queue.ends[worker], message_tag(parts_.id, queue_id)});
+        parts_.mail->post(worker,
+                          {ControlMessage::Kind::lose,
+                           policy_,
+                           &queue.ends[worker],
+                           message_tag(parts_.id, queue_id)});
     }
 }
 

@@ -54,10 +54,10 @@ class WorkerMail {
 class Session {
   public:
     struct Parts {
-        uint32_t id             = 0;
-        const Options* options  = nullptr;
-        const DmaMapper* dma    = nullptr;
-        WorkerMail* mail        = nullptr;
+        uint32_t id            = 0;
+        const Options* options = nullptr;
+        const DmaMapper* dma   = nullptr;
+        WorkerMail* mail       = nullptr;
         std::span<const int> worker_nodes;
         queue::PeerCredentials peer;
     };
@@ -73,14 +73,20 @@ class Session {
     void on_answer(const ControlMessage& answer);
     /// check goes on with what waits for reference counts.
     void check();
+    /// hang_up tells that the host has closed its end; what it sent before is still served.
+    void hang_up();
 
     [[nodiscard]] bool finished() const { return state_ == State::ending && queues_.empty(); }
-    /// Something waits that `check` must look at again.
+
+    /// A reply waits for the workers: `check` must look again, `serve` takes nothing until then.
     [[nodiscard]] bool waiting() const { return wait_.has_value(); }
 
     [[nodiscard]] uint32_t id() const { return parts_.id; }
+
     [[nodiscard]] int socket() const { return socket_.get(); }
+
     [[nodiscard]] uint32_t queue_count() const { return static_cast<uint32_t>(queues_.size()); }
+
     [[nodiscard]] uint32_t region_count() const { return static_cast<uint32_t>(mapped_.size()); }
 
   private:
@@ -117,14 +123,14 @@ class Session {
 
     Parts parts_;
     UniqueFd socket_;
-    State state_                = State::fresh;
-    chimney::HostLoss policy_   = chimney::HostLoss::drain;
+    State state_              = State::fresh;
+    chimney::HostLoss policy_ = chimney::HostLoss::drain;
     std::string name_;
     queue::Regions regions_;
-    std::map<uint32_t, HostQueue> queues_;             ///< by queue id
-    std::map<uint32_t, queue::TargetRegion> mapped_;   ///< by region key
-    uint64_t region_bytes_      = 0;
-    uint32_t next_queue_        = 1;
+    std::map<uint32_t, HostQueue> queues_;            ///< by queue id
+    std::map<uint32_t, queue::TargetRegion> mapped_;  ///< by region key
+    uint64_t region_bytes_ = 0;
+    uint32_t next_queue_   = 1;
     std::optional<Wait> wait_;
 };
 

@@ -10,8 +10,9 @@ namespace flue::target {
 
 /// Steering says which worker owns a flow: the one whose queue the port's RSS sends its packets to.
 ///
-/// Every port gets the same key and an indirection table in which bucket b leads to queue b mod workers, taken modulo
-/// the smallest table of all ports; so all ports and the software that stands in for a port without RSS agree.
+/// Every port gets the same key and an indirection table in which bucket b leads to queue b mod
+/// workers, taken modulo the smallest table of all ports; so all ports and the software that stands
+/// in for a port without RSS agree.
 class Steering {
   public:
     static constexpr uint32_t key_bytes        = 40;

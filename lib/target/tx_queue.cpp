@@ -13,7 +13,8 @@ uint32_t TxQueue::flush() {
     const uint32_t sent =
         parts_.relay.get() != nullptr
             ? parts_.relay.enqueue(std::span<rte_mbuf* const>{frames_}.first(count_))
-            : rte_eth_tx_burst(parts_.port, parts_.queue, frames_.data(), static_cast<uint16_t>(count_));
+            : rte_eth_tx_burst(
+                  parts_.port, parts_.queue, frames_.data(), static_cast<uint16_t>(count_));
     std::copy(frames_.begin() + sent, frames_.begin() + count_, frames_.begin());
     count_ -= sent;
     counters_.frames += sent;

@@ -9,9 +9,9 @@
 
 namespace flue::target {
 
-/// TxQueue is a worker's way out of one port: a queue of its own, or a ring to worker 0, which sends for it.
-/// Frames that the port has no room for now are kept, in order; the worker makes no more until they are gone.
-/// Thread: one worker.
+/// TxQueue is a worker's way out of one port: a queue of its own, or a ring to worker 0, which
+/// sends for it. Frames that the port has no room for now are kept, in order; the worker makes no
+/// more until they are gone. Thread: one worker.
 class TxQueue {
   public:
     static constexpr uint32_t frames_max = 128;
@@ -26,7 +26,8 @@ class TxQueue {
 
     ~TxQueue() { rte_pktmbuf_free_bulk(frames_.data(), count_); }
 
-    TxQueue(TxQueue&& other) noexcept : parts_(other.parts_), frames_(other.frames_), count_(other.count_) {
+    TxQueue(TxQueue&& other) noexcept
+        : parts_(other.parts_), frames_(other.frames_), count_(other.count_) {
         other.count_ = 0;
     }
 
@@ -35,7 +36,8 @@ class TxQueue {
 
     [[nodiscard]] uint32_t room() const { return frames_max - count_; }
 
-    /// push takes a frame.  Owner: the queue.  False: no room, counted; the frame is still the caller's.
+    /// push takes a frame.  Owner: the queue.  False: no room, counted; the frame is still the
+    /// caller's.
     [[nodiscard]] bool push(rte_mbuf* frame) {
         if (count_ == frames_max) {
             ++counters_.full;
@@ -54,6 +56,7 @@ class TxQueue {
         uint64_t full   = 0;  ///< frames refused
         uint64_t stalls = 0;  ///< flushes after which frames were left
     };
+
     [[nodiscard]] const Counters& counters() const { return counters_; }
 
   private:

@@ -14,7 +14,7 @@ namespace flue::target {
 
 namespace {
 
-constexpr uint8_t side_unknown      = UINT8_MAX;
+constexpr uint8_t side_unknown       = UINT8_MAX;
 constexpr uint32_t idle_before_sleep = 1024;
 constexpr uint32_t queues_max        = 4096;
 
@@ -78,11 +78,12 @@ void Worker::add_sides(const Parts& parts) {
     for (size_t i = 0; i < parts.ports.size(); ++i) {
         const Port& port   = parts.ports[i];
         const bool relayed = port.tx_queues == 1 && parts.index != 0;
-        const TxQueue::Parts tx{port.id,
-                                relayed ? uint16_t{0} : parts.index,
-                                relayed ? parts.lanes[parts.index].outbound : queue::Ring<rte_mbuf*>{}};
+        const TxQueue::Parts tx{
+            port.id,
+            relayed ? uint16_t{0} : parts.index,
+            relayed ? parts.lanes[parts.index].outbound : queue::Ring<rte_mbuf*>{}};
         ExceptionPath::Parts exceptions;
-        if (!parts.taps.empty() && parts.taps[i].id != RTE_MAX_ETHPORTS) {
+        if (!parts.taps.empty() && parts.taps[i].id != no_port) {
             const Port& tap = parts.taps[i];
             FLUE_ASSERT(parts.index < tap.tx_queues);
             exceptions = {true, tap.id, parts.index, parts.index < tap.rx_queues};
@@ -90,9 +91,16 @@ void Worker::add_sides(const Parts& parts) {
         side_by_port_[port.id]   = static_cast<uint8_t>(i);
         const FrameTarget kernel = {.mac = port.mac, .tx_checksum = false, .segments_max = 1};
         const uint16_t first     = port.own_rx_queue ? parts.index : uint16_t{0};
-        const uint16_t count     = port.own_rx_queue ? uint16_t{1} : parts.index == 0 ? port.rx_queues : uint16_t{0};
-        sides_.push_back(
-            Side{&port, frame_target(port), kernel, first, count, TxQueue{tx}, ExceptionPath{exceptions}});
+        const uint16_t count     = port.own_rx_queue  ? uint16_t{1}
+                                   : parts.index == 0 ? port.rx_queues
+                                                      : uint16_t{0};
+        sides_.push_back(Side{&port,
+                              frame_target(port),
+                              kernel,
+                              first,
+                              count,
+                              TxQueue{tx},
+                              ExceptionPath{exceptions}});
     }
 }
 
@@ -165,10 +173,12 @@ chimney::Environment::ClaimResult Worker::claim(const wire::FlowKey& key, tcp::C
 void Worker::rebind(const wire::FlowKey& key, tcp::ConnIndex index) {
     const bool known = flows_.set(key, index);
     FLUE_ASSERT(known);
+    ++table_changes_;
 }
 
 void Worker::unclaim(const wire::FlowKey& key) {
     flows_.erase(key);
+    ++table_changes_;
 }
 
 void Worker::replay_held(tcp::ConnIndex index) {
@@ -176,13 +186,15 @@ void Worker::replay_held(tcp::ConnIndex index) {
     // What has to be held again goes to the back: no more than are there now.
     uint32_t left = held_.count(index);
     while (left > 0) {
-        const uint32_t count = held_.take(index, std::span{packets}.first(std::min(left, burst_max)));
+        const uint32_t count =
+            held_.take(index, std::span{packets}.first(std::min(left, burst_max)));
         FLUE_ASSERT(count > 0);
         left -= count;
         for (rte_mbuf* packet : std::span{packets}.first(count)) {
             wire::Frame frame;
             Side& side = side_of(packet);
-            const std::span bytes{rte_pktmbuf_mtod(packet, const std::byte*), rte_pktmbuf_data_len(packet)};
+            const std::span bytes{rte_pktmbuf_mtod(packet, const std::byte*),
+                                  rte_pktmbuf_data_len(packet)};
             // It was looked up before it was held, so its checksum is known to be good.
             const auto parsed = wire::parse_frame(bytes, wire::Checksum::trust, frame);
             FLUE_ASSERT(parsed == wire::ParseResult::tcp);

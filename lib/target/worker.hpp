@@ -23,14 +23,14 @@
 
 namespace flue::target {
 
-/// Worker owns a share of the connections and runs them to completion on its core: frames in, frames out, host queues, timers,
-/// and the exception path of its queues.  Nothing of it is shared; others send messages (Lanes).
-/// Thread: one lcore, from the first turn on.
+/// Worker owns a share of the connections and runs them to completion on its core: frames in,
+/// frames out, host queues, timers, and the exception path of its queues.  Nothing of it is shared;
+/// others send messages (Lanes). Thread: one lcore, from the first turn on.
 class Worker final : public chimney::Environment, private ItemReferences {
   public:
     struct Parts {
-        uint16_t index = 0;
-        unsigned lcore = 0;
+        uint16_t index           = 0;
+        unsigned lcore           = 0;
         const Options* options   = nullptr;
         const Steering* steering = nullptr;
         Pools pools;
@@ -52,8 +52,13 @@ class Worker final : public chimney::Environment, private ItemReferences {
     /// turn goes once around.  False: there was nothing to do.
     bool turn();
 
-    [[nodiscard]] static uint32_t receive_chunks(const Options& options) { return options.rx_mbufs / 2; }
-    [[nodiscard]] static uint32_t held_packets_max(const Options& options) { return options.rx_mbufs / 4; }
+    [[nodiscard]] static uint32_t receive_chunks(const Options& options) {
+        return options.rx_mbufs / 2;
+    }
+
+    [[nodiscard]] static uint32_t held_packets_max(const Options& options) {
+        return options.rx_mbufs / 4;
+    }
 
     // chimney::Environment
     ClaimResult claim(const wire::FlowKey& key, tcp::ConnIndex index) override;
@@ -81,7 +86,7 @@ class Worker final : public chimney::Environment, private ItemReferences {
 
     /// A burst of frames on its way from a queue to the connections.
     struct Burst {
-        Side* side    = nullptr;
+        Side* side     = nullptr;
         uint32_t count = 0;
         std::array<rte_mbuf*, burst_max> packets;
         std::array<wire::Frame, burst_max> frames;
@@ -91,6 +96,7 @@ class Worker final : public chimney::Environment, private ItemReferences {
 
     // ItemReferences
     void hold(tcp::ItemIndex item) override { chimney_->hold_item(item); }
+
     void drop(tcp::ItemIndex item) override { chimney_->drop_item(item); }
 
     void add_sides(const Parts& parts);
@@ -102,11 +108,14 @@ class Worker final : public chimney::Environment, private ItemReferences {
     [[nodiscard]] uint32_t receive_passed_on();
     void receive(Side& side, std::span<rte_mbuf* const> packets, bool distribute);
     [[nodiscard]] bool parse(Side& side, rte_mbuf* packet, wire::Frame& frame);
-    void pass_on(uint16_t owner, rte_mbuf* packet);
+    void pass_on(uint16_t owner, std::span<rte_mbuf* const> packet);
     void look_up();
     void deliver(Side& side, tcp::ConnIndex index, rte_mbuf* packet, const wire::Frame& frame);
     void keep(tcp::ConnIndex index, rte_mbuf* packet);
-    void respond(Side& side, const rte_mbuf* packet, const wire::Frame& frame, const wire::TcpFields& reply);
+    void respond(Side& side,
+                 const rte_mbuf* packet,
+                 const wire::Frame& frame,
+                 const wire::TcpFields& reply);
     [[nodiscard]] Side& side_of(const rte_mbuf* packet);
 
     // worker_transmit.cpp
@@ -141,9 +150,10 @@ class Worker final : public chimney::Environment, private ItemReferences {
     std::vector<queue::TargetQueue*> queues_;
     std::vector<ControlMessage> losses_;  ///< `lose` requests that are not answered yet
     std::unique_ptr<Burst> burst_;
-    uint64_t turn_started_ = 0;  ///< cycles
-    bool busy_             = false;
-    uint32_t idle_turns_   = 0;
+    uint64_t table_changes_ = 0;  ///< of entries that a burst may have looked up already
+    uint64_t turn_started_  = 0;  ///< cycles
+    bool busy_              = false;
+    uint32_t idle_turns_    = 0;
     WorkerCounters counters_;
 };
 

@@ -61,9 +61,10 @@ void Worker::answer_losses() {
 }
 
 void Worker::answer_snapshots() {
-    WorkerSnapshot* snapshot               = nullptr;
+    std::array<WorkerSnapshot*, 4> asked{};
     queue::Ring<WorkerSnapshot*> snapshots = parts_.lanes[parts_.index].snapshots;
-    if (snapshots.dequeue({&snapshot, 1}) == 1) {
+    const uint32_t count                   = snapshots.dequeue(asked);
+    for (WorkerSnapshot* snapshot : std::span{asked}.first(count)) {
         fill(*snapshot);
         snapshot->done.store(true, std::memory_order_release);  // S1
     }

@@ -13,7 +13,8 @@ bool port_verified(const rte_mbuf* packet) {
     const uint64_t ip = packet->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK;
     // IPv6 has no header checksum: "unknown" is all that a port can say of it.
     return l4 == RTE_MBUF_F_RX_L4_CKSUM_GOOD && ip != RTE_MBUF_F_RX_IP_CKSUM_BAD &&
-           (ip == RTE_MBUF_F_RX_IP_CKSUM_GOOD || (packet->packet_type & RTE_PTYPE_L3_MASK) == RTE_PTYPE_L3_IPV6);
+           (ip == RTE_MBUF_F_RX_IP_CKSUM_GOOD ||
+            (packet->packet_type & RTE_PTYPE_L3_MASK) == RTE_PTYPE_L3_IPV6);
 }
 
 }  // namespace
@@ -71,7 +72,7 @@ void Worker::receive(Side& side, std::span<rte_mbuf* const> packets, bool distri
         }
         if (distribute) {
             if (const uint16_t owner = parts_.steering->owner(frame.key); owner != parts_.index) {
-                pass_on(owner, packets[i]);
+                pass_on(owner, packets.subspan(i, 1));
                 continue;
             }
         }
@@ -89,7 +90,8 @@ bool Worker::parse(Side& side, rte_mbuf* packet, wire::Frame& frame) {
     }
     const std::span bytes{rte_pktmbuf_mtod(packet, const std::byte*), rte_pktmbuf_data_len(packet)};
     const bool verified = side.port->rx_checksum && port_verified(packet);
-    switch (wire::parse_frame(bytes, verified ? wire::Checksum::trust : wire::Checksum::verify, frame)) {
+    switch (wire::parse_frame(
+        bytes, verified ? wire::Checksum::trust : wire::Checksum::verify, frame)) {
         using enum wire::ParseResult;
         case tcp:
             return true;
@@ -113,34 +115,42 @@ bool Worker::parse(Side& side, rte_mbuf* packet, wire::Frame& frame) {
     return false;
 }
 
-void Worker::pass_on(uint16_t owner, rte_mbuf* packet) {
+void Worker::pass_on(uint16_t owner, std::span<rte_mbuf* const> packet) {
     queue::Ring<rte_mbuf*> ring = parts_.lanes[owner].inbound;
-    if (ring.enqueue({&packet, 1}) == 1) {
+    if (ring.enqueue(packet) == 1) {
         ++counters_.passed_on;
         return;
     }
     ++counters_.passed_on_lost;
-    rte_pktmbuf_free(packet);
+    rte_pktmbuf_free(packet.front());
 }
 
 void Worker::look_up() {
     const uint32_t count = burst_->count;
     const uint64_t hits  = flows_.find_burst(std::span{burst_->keys}.first(count), burst_->values);
+    const uint64_t changes = table_changes_;
     for (uint32_t i = 0; i < count; ++i) {
-        rte_mbuf* packet = burst_->packets[i];
-        if ((hits >> i & 1) == 0) {
-            ++counters_.unknown_flow;
-            burst_->side->exceptions.to_kernel(packet);
-            continue;
+        std::optional<tcp::ConnIndex> index;
+        if (table_changes_ != changes) [[unlikely]] {
+            // A segment before this one has ended a flow, perhaps this one's.
+            index = flows_.find(burst_->frames[i].key);
+        } else if ((hits >> i & 1) != 0) {
+            index = FlowTable::index_of(burst_->values[i]);
         }
-        deliver(*burst_->side, FlowTable::index_of(burst_->values[i]), packet, burst_->frames[i]);
+        if (index) {
+            deliver(*burst_->side, *index, burst_->packets[i], burst_->frames[i]);
+        } else {
+            ++counters_.unknown_flow;
+            burst_->side->exceptions.to_kernel(burst_->packets[i]);
+        }
     }
 }
 
 void Worker::deliver(Side& side, tcp::ConnIndex index, rte_mbuf* packet, const wire::Frame& frame) {
     tcp::Segment segment;
     segment.tcp     = frame.tcp;
-    segment.payload = {reinterpret_cast<uintptr_t>(packet), frame.payload_offset, frame.payload_bytes};
+    segment.payload = {
+        reinterpret_cast<uintptr_t>(packet), frame.payload_offset, frame.payload_bytes};
     if (index < side_by_connection_.size()) {
         side_by_connection_[index] = static_cast<uint8_t>(&side - sides_.data());
     }
@@ -175,7 +185,10 @@ void Worker::keep(tcp::ConnIndex index, rte_mbuf* packet) {
     rte_pktmbuf_free(packet);
 }
 
-void Worker::respond(Side& side, const rte_mbuf* packet, const wire::Frame& frame, const wire::TcpFields& reply) {
+void Worker::respond(Side& side,
+                     const rte_mbuf* packet,
+                     const wire::Frame& frame,
+                     const wire::TcpFields& reply) {
     const auto* ethernet = rte_pktmbuf_mtod(packet, const rte_ether_hdr*);
     wire::FlowHeader flow;
     flow.key = frame.key;
@@ -185,7 +198,8 @@ void Worker::respond(Side& side, const rte_mbuf* packet, const wire::Frame& fram
         const auto* tag = reinterpret_cast<const rte_vlan_hdr*>(ethernet + 1);
         flow.vlan_id    = rte_be_to_cpu_16(tag->vlan_tci) & 0x0fff;
     }
-    if (rte_mbuf* answer = builder_.build(side.wire, flow, reply, {}); answer != nullptr && !side.tx.push(answer)) {
+    if (rte_mbuf* answer = builder_.build(side.wire, flow, reply, {});
+        answer != nullptr && !side.tx.push(answer)) {
         rte_pktmbuf_free(answer);
     }
 }

@@ -25,7 +25,7 @@ uint32_t Worker::transmit_room() const {
     uint32_t room = burst_max;
     for (const Side& side : sides_) {
         const uint32_t free = side.tx.room();
-        room                = std::min(room, free > TxQueue::frames_max / 2 ? free - TxQueue::frames_max / 2 : 0);
+        room = std::min(room, free > TxQueue::frames_max / 2 ? free - TxQueue::frames_max / 2 : 0);
     }
     return room;
 }
@@ -39,8 +39,10 @@ void Worker::send(const tcp::TxSegment& segment) {
         payload[i]                  = {{bytes.data, slice.length}, bytes.dma_mapped, slice.item};
     }
     Side& side      = side_of(segment.conn);
-    rte_mbuf* frame = builder_.build(
-        side.wire, chimney_->flow(segment.conn), segment.tcp, std::span{payload}.first(segment.slice_count));
+    rte_mbuf* frame = builder_.build(side.wire,
+                                     chimney_->flow(segment.conn),
+                                     segment.tcp,
+                                     std::span{payload}.first(segment.slice_count));
     if (frame != nullptr) {
         const bool taken = side.tx.push(frame);
         FLUE_ASSERT(taken);
@@ -53,8 +55,8 @@ Worker::Side& Worker::side_of(tcp::ConnIndex index) {
     if (side >= sides_.size()) {
         // Nothing has come in on it yet: the address that it sends from says which port.
         const wire::MacAddress& mac = chimney_->flow(index).source_mac;
-        const auto same_mac         = [&mac](const Side& candidate) { return candidate.port->mac == mac; };
-        const auto found            = std::ranges::find_if(sides_, same_mac);
+        const auto same_mac = [&mac](const Side& candidate) { return candidate.port->mac == mac; };
+        const auto found    = std::ranges::find_if(sides_, same_mac);
         side = found == sides_.end() ? uint8_t{0} : static_cast<uint8_t>(found - sides_.begin());
     }
     return sides_[side];
@@ -96,7 +98,8 @@ void Worker::reclaim() {
         return;
     }
     for (const Side& side : sides_) {
-        if (side.port->freeing == Port::Freeing::on_request && parts_.index < side.port->tx_queues) {
+        if (side.port->freeing == Port::Freeing::on_request &&
+            parts_.index < side.port->tx_queues) {
             (void)rte_eth_tx_done_cleanup(side.port->id, parts_.index, 0);
         }
     }
