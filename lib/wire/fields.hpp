@@ -14,7 +14,8 @@ using MacAddress = std::array<uint8_t, 6>;
 /// Network order; an IPv4 address is in the first four bytes, the rest is zero.
 using IpAddress = std::array<uint8_t, 16>;
 
-/// FlowKey names a TCP connection from this side.  40 bytes without padding, so that it can be hashed as bytes.
+/// FlowKey names a TCP connection from this side.  40 bytes without padding, so that it can be
+/// hashed as bytes.
 struct FlowKey {
     IpAddress local{};
     IpAddress remote{};
@@ -53,25 +54,26 @@ constexpr uint32_t sack_ranges_max = 4;
 struct TcpFields {
     Seq seq;
     Seq ack;
-    uint16_t window = 0;  ///< as in the header: not scaled up
-    uint16_t urgent = 0;
-    uint8_t flags   = 0;  ///< TcpFlags
-    bool has_timestamps = false;
+    uint16_t window             = 0;  ///< as in the header: not scaled up
+    uint16_t urgent             = 0;
+    uint8_t flags               = 0;  ///< TcpFlags
+    bool has_timestamps         = false;
     bool congestion_experienced = false;  ///< the IP header's ECN field is CE (in); unused out
-    uint8_t sack_count = 0;               ///< in [0, sack_ranges_max]
-    uint32_t ts_val = 0;
-    uint32_t ts_ecr = 0;
+    uint8_t sack_count          = 0;      ///< in [0, sack_ranges_max]
+    uint32_t ts_val             = 0;
+    uint32_t ts_ecr             = 0;
     std::array<SackRange, sack_ranges_max> sack{};
 };
 
-/// What every frame of one connection has in common: 64 bytes, filled in at OFFLOAD, changed by UPDATE only.
+/// What every frame of one connection has in common: 64 bytes, filled in at OFFLOAD, changed by
+/// UPDATE only.
 struct FlowHeader {
     FlowKey key;
     MacAddress source_mac{};
     MacAddress next_hop_mac{};
-    uint16_t vlan_id = 0;  ///< 0 = untagged
-    uint8_t ttl      = 64;
-    uint8_t tos      = 0;
+    uint16_t vlan_id    = 0;  ///< 0 = untagged
+    uint8_t ttl         = 64;
+    uint8_t tos         = 0;
     uint32_t flow_label = 0;
     uint32_t reserved   = 0;
 };
