@@ -69,6 +69,7 @@ struct flue_sge {
 };
 
 #define FLUE_SGE_MAX 2u
+#define FLUE_SEND_BYTES_MAX (UINT32_C(1) << 30) /* length of one sge of a SEND or DISCONNECT */
 
 struct flue_wr {
     uint64_t wr_id; /* the host's, returned in the completion */

@@ -15,11 +15,11 @@ namespace flue::chimney {
 
 struct Options {
     uint32_t worker          = 0;
-    uint32_t receive_items   = 16384;        ///< posted RECVs, all connections together
-    uint32_t time_wait_max   = 65536;        ///< TIME_WAIT records
-    uint32_t time_wait_us    = 60'000'000;   ///< 2MSL
-    uint32_t rcv_wnd_limit   = 16 << 20;     ///< largest rcv_wnd_max that OFFLOAD accepts
-    uint32_t push_timeout_us = 500'000;      ///< contract 2.7
+    uint32_t receive_items   = 16384;       ///< posted RECVs, all connections together
+    uint32_t time_wait_max   = 65536;       ///< TIME_WAIT records
+    uint32_t time_wait_us    = 60'000'000;  ///< 2MSL
+    uint32_t rcv_wnd_limit   = 16 << 20;    ///< largest rcv_wnd_max that OFFLOAD accepts
+    uint32_t push_timeout_us = 500'000;     ///< contract 2.7
     tcp::Options tcp;
 };
 
@@ -32,18 +32,18 @@ enum class HostLoss : uint8_t {
 /// Where a connection is in its offload, beside its TCP state.
 enum class OffloadState : uint8_t {
     free,
-    held,       ///< 4-tuple claimed, packets kept, no state here
-    offloaded,  ///< live
-    draining,   ///< graceful disconnect posted, FIN not yet acknowledged
+    held,         ///< 4-tuple claimed, packets kept, no state here
+    offloaded,    ///< live
+    draining,     ///< graceful disconnect posted, FIN not yet acknowledged
     half_closed,  ///< our FIN is acknowledged, the receive half is open
-    aborted,    ///< RST either way; resources kept until TERMINATE
-    uploading,  ///< upload requested for a mandatory reason; the engine has stopped
-    orphaned,   ///< the host is gone, its policy runs
+    aborted,      ///< RST either way; resources kept until TERMINATE
+    uploading,    ///< upload requested for a mandatory reason; the engine has stopped
+    orphaned,     ///< the host is gone, its policy runs
 };
 
-/// Chimney is the offload contract on top of the TCP engine, for one worker: it takes work requests from host queues,
-/// drives the engine, and answers each with exactly one completion.  Connection index i here is index i in the engine.
-/// Thread: the worker's.
+/// Chimney is the offload contract on top of the TCP engine, for one worker: it takes work requests
+/// from host queues, drives the engine, and answers each with exactly one completion.  Connection
+/// index i here is index i in the engine. Thread: the worker's.
 class Chimney {
   public:
     Chimney(const Options& options, Environment& environment);
@@ -57,9 +57,9 @@ class Chimney {
     void attach(queue::TargetQueue& queue);
     /// poll takes and carries out up to 32 requests of one queue and returns how many.
     uint32_t poll(Instant now, queue::TargetQueue& queue);
-    /// lose tells that the host behind a queue is gone: nothing more is taken from or posted to it, requests that
-    /// wait inside are dropped, and its connections go the way of the policy.  Ring and regions may be unmapped once
-    /// detachable() is true.
+    /// lose tells that the host behind a queue is gone: nothing more is taken from or posted to it,
+    /// requests that wait inside are dropped, and its connections go the way of the policy.  Ring
+    /// and regions may be unmapped once detachable() is true.
     void lose(Instant now, queue::TargetQueue& queue, HostLoss policy);
     /// detachable: no connection and no reference to a region of this queue is left.
     [[nodiscard]] bool detachable(const queue::TargetQueue& queue) const;
@@ -73,26 +73,32 @@ class Chimney {
         hold,       ///< keep the packet for this connection, in order
         exception,  ///< not ours (any more): the exception path
     };
-    /// on_segment processes a segment that the flow table gave to `index` (a connection, or a TIME_WAIT record, whose
-    /// indices follow those of the connections).  `reply`, when its flags are not 0, is a segment to be sent back to
-    /// where the packet came from.
-    Disposition on_segment(Instant now, ConnIndex index, const tcp::Segment& segment, wire::TcpFields& reply);
+    /// on_segment processes a segment that the flow table gave to `index` (a connection, or a
+    /// TIME_WAIT record, whose indices follow those of the connections).  `reply`, when its flags
+    /// are not 0, is a segment to be sent back to where the packet came from.
+    Disposition on_segment(Instant now,
+                           ConnIndex index,
+                           const tcp::Segment& segment,
+                           wire::TcpFields& reply);
 
-    /// advance turns what happened since the last call into completions and events, and flushes the queues.
+    /// advance turns what happened since the last call into completions and events, and flushes the
+    /// queues.
     void advance(Instant now);
     void on_time(Instant now);
     [[nodiscard]] uint32_t transmit(Instant now, std::span<tcp::TxSegment> out);
     [[nodiscard]] uint32_t take_released(std::span<tcp::ByteRef> out);
 
     [[nodiscard]] const wire::FlowHeader& flow(ConnIndex index) const;
+
     /// Where the bytes of a slice lie; dma_mapped: a NIC may read them in place.
     struct SliceBytes {
         const std::byte* data = nullptr;
         bool dma_mapped       = false;
     };
+
     [[nodiscard]] SliceBytes slice_bytes(const tcp::SendSlice& slice) const;
-    /// hold_item and drop_item count the packets in NIC queues that refer to a send's memory: its completion waits for
-    /// them.  A dropped item may be one whose connection is closed long since.
+    /// hold_item and drop_item count the packets in NIC queues that refer to a send's memory: its
+    /// completion waits for them.  A dropped item may be one whose connection is closed long since.
     void hold_item(ItemIndex item);
     void drop_item(ItemIndex item);
 
@@ -101,37 +107,41 @@ class Chimney {
     [[nodiscard]] tcp::Engine& engine();
 
     struct Counters {
-        uint64_t holds               = 0;
-        uint64_t offloads            = 0;
-        uint64_t terminates          = 0;
+        uint64_t holds                = 0;
+        uint64_t offloads             = 0;
+        uint64_t terminates           = 0;
         uint64_t graceful_disconnects = 0;
         uint64_t abortive_disconnects = 0;
-        uint64_t refused_requests    = 0;
-        uint64_t orphans             = 0;  ///< connections whose host went away
-        uint64_t time_waits          = 0;
+        uint64_t refused_requests     = 0;
+        uint64_t orphans              = 0;  ///< connections whose host went away
+        uint64_t time_waits           = 0;
     };
+
     [[nodiscard]] const Counters& counters() const;
 
     struct ConnectionInfo {
-        ConnIndex index    = tcp::no_conn;
-        flue_conn handle   = FLUE_NO_CONN;
-        OffloadState state = OffloadState::free;
+        ConnIndex index     = tcp::no_conn;
+        flue_conn handle    = FLUE_NO_CONN;
+        OffloadState state  = OffloadState::free;
         uint32_t session_id = 0;
         Instant since;
         wire::FlowKey key;
         tcp::Engine::Info tcp;
     };
-    /// list writes the connections at or after `from` and returns how many; for telemetry, in bounded steps.
+
+    /// list writes the connections at or after `from` and returns how many; for telemetry, in
+    /// bounded steps.
     [[nodiscard]] uint32_t list(ConnIndex from, std::span<ConnectionInfo> out) const;
 
     /// Objects in use; all zero when every host has gone and every offload has ended.
     struct Usage {
         tcp::Engine::Usage tcp;
-        uint32_t held          = 0;
-        uint32_t receive_items = 0;
-        uint32_t time_waits    = 0;
+        uint32_t held           = 0;
+        uint32_t receive_items  = 0;
+        uint32_t time_waits     = 0;
         uint32_t nic_references = 0;
     };
+
     [[nodiscard]] Usage usage() const;
 
   private:

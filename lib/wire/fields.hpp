@@ -75,7 +75,8 @@ struct FlowHeader {
     uint8_t ttl         = 64;
     uint8_t tos         = 0;
     uint32_t flow_label = 0;
-    uint32_t reserved   = 0;
+    uint16_t path_mtu   = 1500;  ///< bytes of IP packet
+    uint16_t remote_mss = 536;   ///< bytes, as the peer announced it
 };
 
 static_assert(sizeof(FlowHeader) == 64);

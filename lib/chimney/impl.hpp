@@ -1,0 +1,153 @@
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "base/index_pool.hpp"
+#include "base/result.hpp"
+#include "base/timer_wheel.hpp"
+#include "chimney/chimney.hpp"
+#include "chimney/objects.hpp"
+#include "chimney/state_block.hpp"
+#include "chimney/time_wait.hpp"
+
+namespace flue::chimney {
+
+/// The state of a Chimney and the steps of its requests; a file of definitions for each group
+/// below.
+struct Chimney::Impl {
+    Impl(const Options& options_in, Environment& environment_in);
+
+    // ---------------------------------------------------------------- chimney.cpp: objects and the
+    // main calls
+
+    [[nodiscard]] flue_conn handle_of(ConnIndex index) const;
+    /// find returns the connection that a request of `slot` names, or no_conn: unknown, stale,
+    /// another queue's.
+    [[nodiscard]] ConnIndex find(QueueIndex slot, flue_conn handle) const;
+    [[nodiscard]] ConnIndex new_connection(Instant now, QueueIndex slot, uint64_t host_handle);
+    void free_connection(ConnIndex index);
+    void carry_out(Instant now, QueueIndex slot, const flue_wr& wr);
+    void carry_out_on_connection(Instant now, QueueIndex slot, ConnIndex index, const flue_wr& wr);
+    /// complete answers a request of the connection, unless its host is gone.
+    void complete(
+        ConnIndex index, uint64_t wr_id, uint8_t opcode, flue_status status, uint32_t bytes);
+    /// answer refuses a request that found no connection.
+    void answer(QueueIndex slot,
+                const flue_wr& wr,
+                flue_status status,
+                uint32_t bytes = 0,
+                uint16_t info  = 0);
+    /// settle brings requests, completions and events of a connection up to date with its TCP
+    /// state.
+    void settle(Instant now, ConnIndex index);
+    /// settle_later has a connection settled in the next advance: it waits for a transmit or a free
+    /// item.
+    void settle_later(ConnIndex index);
+    void settle_postponed(Instant now);
+    void on_notice(Instant now, const tcp::Engine::Notified& notified);
+    void advance(Instant now);
+    void arm_timer(Instant now, ConnIndex index);
+    void cancel_timer(ConnIndex index);
+
+    // what the wheel asks of its owner
+    [[nodiscard]] TimerLink& timer_link(ConnIndex index) { return connections[index].timer; }
+
+    [[nodiscard]] uint32_t timer_due(ConnIndex index) const {
+        return connections[index].timer_due_ms;
+    }
+
+    void on_timer(Instant now, ConnIndex index);
+
+    // ---------------------------------------------------------------- initiate.cpp: HOLD, OFFLOAD,
+    // RELEASE, QUERY
+
+    void hold(Instant now, QueueIndex slot, const flue_wr& wr);
+    void offload(Instant now, QueueIndex slot, const flue_wr& wr);
+    void release(ConnIndex index, const flue_wr& wr);
+    void query(Instant now, ConnIndex index, const flue_wr& wr);
+    [[nodiscard]] Result<ConnIndex, flue_status> claim(
+        Instant now, QueueIndex slot, const flue_wr& wr, const wire::FlowKey& key, uint16_t& owner);
+    [[nodiscard]] flue_status take_over(Instant now,
+                                        ConnIndex index,
+                                        const StateBlock& block,
+                                        std::span<const std::byte> backlog);
+    [[nodiscard]] bool store_backlog(ConnIndex index, std::span<const std::byte> backlog);
+    /// read_block copies the flue_state that sge[0] names out of the host's memory.
+    [[nodiscard]] Result<flue_state, flue_status> read_block(QueueIndex slot,
+                                                             const flue_sge& sge) const;
+
+    // ---------------------------------------------------------------- send.cpp: SEND, DISCONNECT
+
+    void send(Instant now, ConnIndex index, const flue_wr& wr);
+    void disconnect(Instant now, ConnIndex index, const flue_wr& wr);
+    void abort(Instant now, ConnIndex index, const flue_wr& wr);
+    [[nodiscard]] flue_status may_send(ConnIndex index) const;
+    [[nodiscard]] flue_status post_items(Instant now, ConnIndex index, const flue_wr& wr, bool fin);
+    /// post_own_fin queues a FIN that no request asked for.  False: no item is free, try again.
+    [[nodiscard]] bool post_own_fin(Instant now, ConnIndex index);
+    /// refuse answers a request of the send direction in its turn, behind the sends before it.
+    void refuse(Instant now, ConnIndex index, const flue_wr& wr, flue_status status);
+    void finish_sends(Instant now, ConnIndex index);
+    void finish_item(
+        Instant now, ConnIndex index, ItemIndex item, flue_status status, uint32_t acked);
+    void finish_waiting(Instant now, ConnIndex index);
+    void update_offload_state(ConnIndex index);
+
+    // ---------------------------------------------------------------- receive.cpp: RECV, events
+
+    void receive(Instant now, ConnIndex index, const flue_wr& wr);
+    void deliver(Instant now, ConnIndex index);
+    [[nodiscard]] bool fill(Instant now, ConnIndex index, Request& request);
+    void after_delivery(Instant now, ConnIndex index, bool placed);
+    void finish_receive(Instant now, ConnIndex index, flue_status status);
+    void finish_receives(Instant now, ConnIndex index, flue_status status);
+    void raise(ConnIndex index, uint8_t event);
+    void post_events(Instant now, QueueIndex slot);
+    [[nodiscard]] bool post_events_of(ConnIndex index);
+
+    // ---------------------------------------------------------------- terminate.cpp: TERMINATE,
+    // host loss, TIME_WAIT
+
+    void terminate(Instant now, ConnIndex index, const flue_wr& wr);
+    /// finish_terminate does nothing while something is still owed to the peer or the host.
+    void finish_terminate(Instant now, ConnIndex index);
+    void surrender(Instant now, ConnIndex index, Request& request);
+    [[nodiscard]] uint32_t give_backlog_back(Instant now, ConnIndex index, std::byte* out);
+    void drop_requests(ConnIndex index);
+    void make_orphan(Instant now, ConnIndex index);
+    void make_orphans(Instant now, QueueIndex slot);
+    void settle_orphan(Instant now, ConnIndex index);
+    /// leave ends the offload of a connection that the engine still has; in TIME_WAIT a record
+    /// stays if `keep`.
+    void leave(Instant now, ConnIndex index, bool keep_time_wait);
+    void expire_time_waits(Instant now);
+
+    // ---------------------------------------------------------------- lists and regions
+
+    RequestIndex append_request(RequestIndex& front,
+                                              RequestIndex& back,
+                                              const flue_wr& wr);
+    void pop_request(RequestIndex& front, RequestIndex& back);
+    void acquire(QueueIndex slot, uint32_t region_key);
+    void release_region(QueueIndex slot, uint32_t region_key);
+    void unlink(ConnIndex index);
+
+    Options options;
+    Environment& environment;
+    tcp::Engine engine;
+    IndexPool<Connection, &Connection::next> connections;
+    std::vector<wire::FlowHeader> flows;  ///< by connection
+    std::vector<SendWork> sends;          ///< by the engine's item
+    IndexPool<Request, &Request::next> requests;
+    TimeWaitTable time_waits;
+    TimerWheel timers;
+    std::vector<QueueSlot> queues;
+    std::vector<ConnIndex> revisit;              ///< of settle_later
+    std::vector<tcp::ByteRef> refused_payloads;  ///< stored for an OFFLOAD that then failed
+    uint32_t held_count     = 0;
+    uint32_t nic_references = 0;
+    Counters counters;
+};
+
+}  // namespace flue::chimney

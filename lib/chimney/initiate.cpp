@@ -1,0 +1,228 @@
+#include <algorithm>
+#include <cstring>
+
+#include "chimney/impl.hpp"
+
+namespace flue::chimney {
+
+Result<flue_state, flue_status> Chimney::Impl::read_block(QueueIndex slot,
+                                                          const flue_sge& sge) const {
+    if (sge.length < sizeof(flue_state)) {
+        return FLUE_BAD_LENGTH;
+    }
+    const auto range = queues[slot].queue->regions().resolve(sge);
+    if (!range) {
+        return FLUE_BAD_REGION;
+    }
+    flue_state block;
+    std::memcpy(&block, range->data, sizeof(block));
+    return block;
+}
+
+Result<ConnIndex, flue_status> Chimney::Impl::claim(
+    Instant now, QueueIndex slot, const flue_wr& wr, const wire::FlowKey& key, uint16_t& owner) {
+    if (connections.free_count() == 0) {
+        return FLUE_TCP_ENTRIES;
+    }
+    const ConnIndex index                 = new_connection(now, slot, wr.host_handle);
+    flows[index]                          = {.key = key};
+    const Environment::ClaimResult result = environment.claim(key, index);
+    if (result.claim == Environment::Claim::ok) {
+        return index;
+    }
+    free_connection(index);
+    owner = result.owner;
+    switch (result.claim) {
+        case Environment::Claim::in_use:
+            return FLUE_TUPLE_IN_USE;
+        case Environment::Claim::not_owner:
+            return FLUE_NOT_OWNER;
+        case Environment::Claim::ok:
+        case Environment::Claim::no_room:
+            break;
+    }
+    return FLUE_TCP_ENTRIES;
+}
+
+void Chimney::Impl::hold(Instant now, QueueIndex slot, const flue_wr& wr) {
+    if (wr.sge_count != 1 || wr.conn != FLUE_NO_CONN) {
+        return answer(slot, wr, FLUE_BAD_REQUEST);
+    }
+    const auto block = read_block(slot, wr.sge[0]);
+    if (!block.ok()) {
+        return answer(slot, wr, block.error(), sizeof(flue_state));
+    }
+    const auto key = read_flow_key(block.value());
+    if (!key.ok()) {
+        return answer(slot, wr, key.error());
+    }
+    uint16_t owner     = 0;
+    const auto claimed = claim(now, slot, wr, key.value(), owner);
+    if (!claimed.ok()) {
+        return answer(slot, wr, claimed.error(), 0, owner);
+    }
+    ++counters.holds;
+    complete(claimed.value(), wr.wr_id, wr.opcode, FLUE_SUCCESS, 0);
+}
+
+void Chimney::Impl::offload(Instant now, QueueIndex slot, const flue_wr& wr) {
+    if (wr.sge_count == 0) {
+        return answer(slot, wr, FLUE_BAD_REQUEST);
+    }
+    const auto raw = read_block(slot, wr.sge[0]);
+    if (!raw.ok()) {
+        return answer(slot, wr, raw.error(), sizeof(flue_state));
+    }
+    const auto block = read_state_block(raw.value(), options.rcv_wnd_limit);
+    if (!block.ok()) {
+        return answer(slot, wr, block.error());
+    }
+    const uint32_t backlog_bytes = wr.sge_count == 2 ? wr.sge[1].length : 0;
+    if (backlog_bytes != block.value().receive_backlog_bytes) {
+        return answer(slot, wr, FLUE_BAD_LENGTH, block.value().receive_backlog_bytes);
+    }
+    std::span<const std::byte> backlog;
+    if (backlog_bytes > 0) {
+        const auto range = queues[slot].queue->regions().resolve(wr.sge[1]);
+        if (!range) {
+            return answer(slot, wr, FLUE_BAD_REGION);
+        }
+        backlog = {range->data, backlog_bytes};
+    }
+    const bool is_fresh = wr.conn == FLUE_NO_CONN;
+    ConnIndex index     = is_fresh ? tcp::no_conn : find(slot, wr.conn);
+    if (is_fresh) {
+        uint16_t owner     = 0;
+        const auto claimed = claim(now, slot, wr, block.value().flow.key, owner);
+        if (!claimed.ok()) {
+            return answer(slot, wr, claimed.error(), 0, owner);
+        }
+        index = claimed.value();
+    } else if (index == tcp::no_conn) {
+        return answer(slot, wr, FLUE_BAD_CONNECTION);
+    }
+    const flue_status status = take_over(now, index, block.value(), backlog);
+    if (status != FLUE_SUCCESS) {
+        if (is_fresh) {
+            environment.unclaim(flows[index].key);
+            environment.release_held(index);
+            free_connection(index);
+        }
+        return answer(slot, wr, status);
+    }
+    if ((wr.flags & FLUE_WR_KEEP_TIME_WAIT) != 0) {
+        connections[index].flags |= flag_keep_time_wait;
+    }
+    ++counters.offloads;
+    complete(index, wr.wr_id, wr.opcode, FLUE_SUCCESS, 0);
+    environment.replay_held(index);  // R24: after the completion
+}
+
+flue_status Chimney::Impl::take_over(Instant now,
+                                     ConnIndex index,
+                                     const StateBlock& block,
+                                     std::span<const std::byte> backlog) {
+    Connection& connection = connections[index];
+    if (connection.state != OffloadState::held) {
+        return FLUE_INVALID_STATE;
+    }
+    if (flows[index].key != block.flow.key) {
+        return FLUE_BAD_STATE;
+    }
+    switch (engine.adopt(now, index, block.parameters, block.delegated)) {
+        case tcp::Engine::Refusal::none:
+            break;
+        case tcp::Engine::Refusal::state:
+            return FLUE_INVALID_STATE;
+        case tcp::Engine::Refusal::items:
+            return FLUE_RESOURCES;
+    }
+    if (!store_backlog(index, backlog)) {
+        engine.forget(index);
+        return FLUE_TCP_RCV_BUFFER;  // R18
+    }
+    drop_requests(index);  // what an earlier TERMINATE had left for RELEASE
+    flows[index]     = block.flow;
+    connection.flags = 0;
+    --held_count;
+    connection.state = OffloadState::offloaded;
+    const auto state = block.delegated.state;
+    using enum tcp::State;
+    if (state == fin_wait_1 || state == fin_wait_2 || state == closing || state == last_ack) {
+        connection.flags |= flag_send_closed;
+    }
+    if (engine.peer_fin_received(index) && backlog.empty()) {
+        connection.flags |= flag_peer_fin_told;  // the giver has told it already
+    }
+    if (!backlog.empty()) {
+        engine.notify(index, tcp::notice_received);
+    }
+    update_offload_state(index);
+    return FLUE_SUCCESS;
+}
+
+bool Chimney::Impl::store_backlog(ConnIndex index, std::span<const std::byte> backlog) {
+    while (!backlog.empty()) {
+        const auto bytes =
+            backlog.first(std::min<size_t>(backlog.size(), Environment::store_payload_bytes_max));
+        const tcp::ByteRef ref = environment.store_payload(bytes);
+        if (ref.region == 0) {
+            return false;
+        }
+        if (!engine.add_readable(index, ref)) {
+            refused_payloads.push_back(ref);
+            return false;
+        }
+        backlog = backlog.subspan(bytes.size());
+    }
+    return true;
+}
+
+void Chimney::Impl::release(ConnIndex index, const flue_wr& wr) {
+    Connection& connection = connections[index];
+    if (connection.state != OffloadState::held) {
+        return complete(index, wr.wr_id, wr.opcode, FLUE_INVALID_STATE, 0);
+    }
+    if ((wr.flags & FLUE_WR_REPLAY_FIN) != 0) {
+        if (connection.waiting_front == no_request) {
+            return complete(
+                index, wr.wr_id, wr.opcode, FLUE_INVALID_STATE, 0);  // nothing was terminated here
+        }
+        const Request& left = requests[connection.waiting_front];
+        wire::TcpFields fin;
+        fin.seq            = left.rcv_nxt - 1;
+        fin.ack            = left.snd_nxt;
+        fin.flags          = wire::tcp_fin | wire::tcp_ack;
+        fin.window         = left.window;
+        fin.has_timestamps = left.timestamps;
+        fin.ts_val         = left.ts_recent;
+        fin.ts_ecr         = left.ts_time;
+        environment.show_host(flows[index], fin);
+    }
+    environment.unclaim(flows[index].key);
+    environment.release_held(index);
+    complete(index, wr.wr_id, wr.opcode, FLUE_SUCCESS, 0);
+    free_connection(index);
+}
+
+void Chimney::Impl::query(Instant now, ConnIndex index, const flue_wr& wr) {
+    if (connections[index].state == OffloadState::held) {
+        return complete(index, wr.wr_id, wr.opcode, FLUE_INVALID_STATE, 0);
+    }
+    if (wr.sge_count != 1 || wr.sge[0].length < sizeof(flue_state)) {
+        return complete(index, wr.wr_id, wr.opcode, FLUE_BAD_LENGTH, sizeof(flue_state));
+    }
+    const auto range = queues[connections[index].queue].queue->regions().resolve(wr.sge[0]);
+    if (!range) {
+        return complete(index, wr.wr_id, wr.opcode, FLUE_BAD_REGION, 0);
+    }
+    flue_state block;
+    tcp::Delegated state;
+    engine.snapshot(now, index, state);
+    write_constant_and_cached(flows[index], engine.parameters(index), block);
+    write_delegated(state, engine.send_backlog(index), engine.readable(index), block);
+    std::memcpy(range->data, &block, sizeof(block));
+    complete(index, wr.wr_id, wr.opcode, FLUE_SUCCESS, sizeof(block));
+}
+
+}  // namespace flue::chimney

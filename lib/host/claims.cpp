@@ -1,0 +1,64 @@
+#include "host/claims.hpp"
+
+#include "base/assert.hpp"
+
+namespace flue::host {
+
+namespace {
+
+/// A flow changes its owner only when the NIC's table does, so one more place to ask is nearly
+/// always enough.
+constexpr uint32_t reroutes_max = 4;
+
+}  // namespace
+
+Claims::Claims(uint32_t capacity) : claims_(capacity) {
+    free_.reserve(capacity);
+    for (uint32_t index = capacity; index-- > 0;) {
+        free_.push_back(index);
+    }
+}
+
+std::optional<flue_wr> Claims::add(const flue_wr& wr) {
+    if (free_.empty()) {
+        return std::nullopt;
+    }
+    const uint32_t index = free_.back();
+    free_.pop_back();
+    claims_[index] = Claim{wr, 0, true};
+    flue_wr tagged = wr;
+    tagged.wr_id   = index;
+    return tagged;
+}
+
+void Claims::cancel(const flue_wr& tagged) {
+    FLUE_ASSERT(tagged.wr_id < claims_.size());
+    claims_[tagged.wr_id].used = false;
+    free_.push_back(static_cast<uint32_t>(tagged.wr_id));
+}
+
+Claims::Answer Claims::answer(flue_wc& wc, uint32_t worker_count) {
+    if (wc.wr_id >= claims_.size() || !claims_[wc.wr_id].used) {
+        return Answer::deliver;
+    }
+    Claim& claim           = claims_[wc.wr_id];
+    const bool owner_known = wc.status == FLUE_NOT_OWNER && wc.info < worker_count;
+    if (owner_known && claim.wr.conn == FLUE_NO_CONN && claim.reroutes < reroutes_max) {
+        ++claim.reroutes;
+        flue_wr tagged = claim.wr;
+        tagged.wr_id   = wc.wr_id;
+        rerouted.push_back(Rerouted{tagged, wc.info});
+        return Answer::reroute;
+    }
+    const auto index = static_cast<uint32_t>(wc.wr_id);
+    claim.used       = false;
+    wc.wr_id         = claim.wr.wr_id;
+    free_.push_back(index);
+    return Answer::deliver;
+}
+
+uint32_t Claims::outstanding() const {
+    return static_cast<uint32_t>(claims_.size() - free_.size());
+}
+
+}  // namespace flue::host

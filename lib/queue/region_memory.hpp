@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+
+#include "base/result.hpp"
+#include "base/system_error.hpp"
+#include "base/unique_fd.hpp"
+#include "queue/mapping.hpp"
+#include "queue/session_protocol.hpp"
+
+namespace flue::queue {
+
+/// HostRegion is the host's side of a memory region: a memfd that can not shrink, mapped.
+struct HostRegion {
+    UniqueFd fd;
+    Mapping mapping;
+    bool huge_pages = false;
+
+    /// create makes a region of at least `bytes` (whole pages), zeroed, all its pages allocated,
+    /// preferably on `node`
+    /// (-1: any).  Pages of 2 MiB are used where the region is at least that large and the system
+    /// has them free.
+    static Result<HostRegion, SystemError> create(size_t bytes, int node);
+};
+
+/// TargetRegion is the target's mapping of a region that a host registered.
+struct TargetRegion {
+    Mapping mapping;
+    uint64_t bytes    = 0;  ///< as registered; the mapping may be longer
+    size_t page_bytes = 0;
+
+    /// map checks a received memfd and maps it.  After that nothing the host does to the memfd can
+    /// make an access fault: it can not shrink (F_SEAL_SHRINK), and all its pages are there; in a
+    /// memfd of huge pages, of which there may be none to fill a hole with, no hole can be punched
+    /// any more (F_SEAL_FUTURE_WRITE, set here). Cost: touches each page. Errors: bad_descriptor
+    /// (no memfd, or not writable), not_sealed, bad_message (length 0 or beyond the file),
+    /// no_memory.
+    static Result<TargetRegion, SessionStatus> map(int memfd, uint64_t bytes);
+};
+
+}  // namespace flue::queue
