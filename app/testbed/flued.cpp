@@ -10,9 +10,10 @@
 namespace flue::testbed {
 namespace {
 
-using Clock                = std::chrono::steady_clock;
+using Clock                     = std::chrono::steady_clock;
 
-constexpr auto start_limit = std::chrono::seconds{20};
+constexpr size_t log_tail_bytes = 4000;
+constexpr auto start_limit      = std::chrono::seconds{20};
 
 std::string core_list(unsigned worker_count) {
     const auto online = static_cast<unsigned>(::sysconf(_SC_NPROCESSORS_ONLN));
@@ -80,10 +81,8 @@ void Flued::await(const std::string& what, const std::function<bool()>& reached)
     while (!reached()) {
         const bool ended = child_.ended();
         if (ended || Clock::now() > deadline) {
-            const std::string text = log();
             throw std::runtime_error("flued " + std::string(ended ? "ended" : "did not come") +
-                                     " before " + what + "; the end of its log:\n" +
-                                     text.substr(text.size() > 4000 ? text.size() - 4000 : 0));
+                                     " before " + what + "; the end of its log:\n" + log_tail());
         }
         ::usleep(10'000);
     }
@@ -98,6 +97,11 @@ std::string Flued::log() const {
     std::ostringstream text;
     text << std::ifstream(log_path_).rdbuf();
     return text.str();
+}
+
+std::string Flued::log_tail() const {
+    const std::string text = log();
+    return text.substr(text.size() > log_tail_bytes ? text.size() - log_tail_bytes : 0);
 }
 
 }  // namespace flue::testbed

@@ -39,6 +39,8 @@ class Flued {
     ChildExit stop(int signal_number, std::chrono::milliseconds timeout = std::chrono::seconds{10});
     /// What it has logged.
     [[nodiscard]] std::string log() const;
+    /// The end of it, for an error message.
+    [[nodiscard]] std::string log_tail() const;
 
   private:
     void await(const std::string& what, const std::function<bool()>& reached) const;
