@@ -69,7 +69,8 @@ void Host::offload(testbed::Descriptor socket) {
                                               .mr_offset   = data_bytes_,
                                               .mr_bytes    = socket_room_bytes - state_room_bytes,
                                               .send_wr_id  = next_wr_id_++,
-                                              .keep_time_wait = 1};
+                                              .keep_time_wait = 1,
+                                              .rcv_wnd_max    = 0};
     flue_socket_offload_result result{};
     note("flue_socket_offload(fd)");
     if (flue_socket_offload(queue_.get(), socket.get(), &options, &result) != 0) {
@@ -78,13 +79,15 @@ void Host::offload(testbed::Descriptor socket) {
     std::ignore = socket.release();  // closed by the hand-over
     connection_ = result.conn;
     sends_open_ += result.sends_posted;
-    moved_bytes_ = result.sends_posted > 0 ? result.mr_bytes_used : 0;
+    moved_bytes_ = result.sends_posted > 0 ? result.sends[0].sge[0].length : 0;
     note(with_bytes("the target owns it", moved_bytes_));
 }
 
 testbed::Descriptor Host::upload() {
-    const flue_socket_upload_options options{
-        .mr = region_.get(), .mr_offset = data_bytes_, .mr_bytes = socket_room_bytes};
+    flue_socket_upload_options options{};
+    options.mr        = region_.get();
+    options.mr_offset = data_bytes_;
+    options.mr_bytes  = socket_room_bytes;
     note("flue_socket_upload");
     const int fd = flue_socket_upload(queue_.get(), connection_, &options);
     if (fd < 0) {
