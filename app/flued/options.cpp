@@ -1,0 +1,163 @@
+#include "options.hpp"
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <string_view>
+
+namespace flue {
+
+namespace {
+
+constexpr const char* description =
+    "flued runs TCP connections for other processes on DPDK ports, and above all closes them.\n"
+    "Usage: flued [EAL options] -- --port NAME [options]\n\n"
+    "Try it without root, with veth0 in a user and network namespace:\n"
+    "  flued -l 0 --no-huge -m 512 --no-pci --vdev net_af_packet0,iface=veth0 -- --port "
+    "net_af_packet0\n"
+    "where RUNTIME_DIRECTORY names a directory for DPDK's sockets if /var/run is not writable.\n"
+    "There is one worker per EAL lcore; sizes are per worker.";
+
+bool is_power_of_two(uint32_t value) {
+    return value != 0 && (value & (value - 1)) == 0;
+}
+
+void add_ports(CLI::App& app, target::Options& options) {
+    app.add_option(
+           "-p,--port", options.ports, "Ethdev to own, by name or PCI address; may be repeated")
+        ->required();
+    app.add_option("--exception-tap",
+                   options.exception_taps,
+                   "Kernel interface to make for what is not offloaded, one a --port; 'none' drops "
+                   "it (default: flue0, "
+                   "flue1, ...)");
+    app.add_option("--rx-descriptors", options.rx_descriptors, "Length of each RX queue")
+        ->capture_default_str();
+    app.add_option("--tx-descriptors", options.tx_descriptors, "Length of each TX queue")
+        ->capture_default_str();
+    app.add_option(
+           "--rx-mbufs",
+           options.rx_mbufs,
+           "Buffers for received frames; half of them may hold data that hosts have not taken yet")
+        ->check(CLI::Range(1024, 1 << 22))
+        ->capture_default_str();
+    app.add_option("--copy-below",
+                   options.copy_below_bytes,
+                   "Payload bytes of a segment up to which they are copied instead of referred to")
+        ->check(CLI::Range(0, 1024))
+        ->capture_default_str();
+    app.add_option("--idle-sleep",
+                   options.idle_sleep_us,
+                   "Microseconds that a worker sleeps after having found nothing to do for a "
+                   "while; 0 = always poll")
+        ->check(CLI::Range(0, 10'000))
+        ->capture_default_str();
+}
+
+void add_connections(CLI::App& app, target::Options& options) {
+    app.add_option("--connections", options.connections, "Connections at a time")
+        ->check(CLI::Range(1, 1 << 23))
+        ->capture_default_str();
+    app.add_option("--time-waits", options.time_waits, "Connections in TIME-WAIT at a time")
+        ->check(CLI::Range(1, 1 << 23))
+        ->capture_default_str();
+    app.add_option("--time-wait-ms", options.time_wait_ms, "2MSL, milliseconds")
+        ->check(CLI::Range(1, 600'000))
+        ->capture_default_str();
+    app.add_option("--send-items", options.send_items, "SENDs at a time, all connections together")
+        ->check(CLI::Range(64, 1 << 24))
+        ->capture_default_str();
+    app.add_option(
+           "--receive-items", options.receive_items, "RECVs at a time, all connections together")
+        ->check(CLI::Range(64, 1 << 24))
+        ->capture_default_str();
+    app.add_option("--hold-packets",
+                   options.hold_packets,
+                   "Packets kept for a connection between two owners")
+        ->check(CLI::Range(1, 1 << 16))
+        ->capture_default_str();
+    app.add_option("--rcv-wnd-limit",
+                   options.rcv_wnd_limit,
+                   "Largest receive window that a host may ask for, bytes")
+        ->capture_default_str();
+}
+
+void add_sessions(CLI::App& app, target::Options& options) {
+    target::Quotas& quotas = options.quotas;
+    app.add_option("--socket", options.socket_path, "Unix socket at which hosts open sessions")
+        ->capture_default_str();
+    app.add_option("--sessions", quotas.sessions, "Sessions at a time")->capture_default_str();
+    app.add_option("--session-queues", quotas.queues, "Host queues per session")
+        ->check(CLI::Range(1, 256))
+        ->capture_default_str();
+    app.add_option("--session-regions", quotas.regions, "Memory regions per session")
+        ->check(CLI::Range(1, 65'536))
+        ->capture_default_str();
+    app.add_option("--session-bytes", quotas.region_bytes, "Bytes of memory regions per session")
+        ->capture_default_str();
+    app.add_option("--ring-entries", quotas.ring_entries, "Largest ring of a host queue")
+        ->capture_default_str();
+}
+
+std::string complete(target::Options& options) {
+    if (options.exception_taps.empty()) {
+        for (size_t i = 0; i < options.ports.size(); ++i) {
+            options.exception_taps.push_back("flue" + std::to_string(i));
+        }
+    }
+    if (options.exception_taps.size() != options.ports.size()) {
+        return "give one --exception-tap for each --port, 'none' for a port without one";
+    }
+    if (!is_power_of_two(options.rx_descriptors) || !is_power_of_two(options.tx_descriptors)) {
+        return "--rx-descriptors and --tx-descriptors must be powers of two";
+    }
+    if (options.rx_mbufs < 4u * options.rx_descriptors) {
+        return "--rx-mbufs must be at least four times --rx-descriptors, or reception stops when "
+               "hosts are slow";
+    }
+    return {};
+}
+
+}  // namespace
+
+CommandLine split_command_line(int argc, char** argv) {
+    int cut = 1;
+    while (cut < argc && std::string_view{argv[cut]} != "--") {
+        ++cut;
+    }
+    if (cut == argc) {
+        return {argc, 1, argv, argv};
+    }
+    argv[cut] = argv[0];
+    return {cut, argc - cut, argv, argv + cut};
+}
+
+Parsed parse_options(const CommandLine& line) {
+    target::Options options;
+    CLI::App app{description, "flued"};
+    add_ports(app, options);
+    add_connections(app, options);
+    add_sessions(app, options);
+    for (int i = 1; i < line.eal_argc; ++i) {
+        const std::string_view argument{line.eal_argv[i]};
+        if (argument == "-h" || argument == "--help") {
+            std::fputs(app.help().c_str(), stdout);
+            std::fputs(
+                "\nflued -- --help shows this; the EAL options are in DPDK's guide, 'EAL "
+                "parameters'.\n",
+                stdout);
+            return {};
+        }
+    }
+    try {
+        app.parse(line.flued_argc, line.flued_argv);
+    } catch (const CLI::ParseError& error) {
+        return {std::nullopt, app.exit(error)};
+    }
+    if (const std::string mistake = complete(options); !mistake.empty()) {
+        std::fprintf(stderr, "flued: %s\n", mistake.c_str());
+        return {std::nullopt, 2};
+    }
+    return {options, 0};
+}
+
+}  // namespace flue

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <list>
+#include <memory>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "base/unique_fd.hpp"
+#include "queue/session_socket.hpp"
+#include "target/dma.hpp"
+#include "target/messages.hpp"
+#include "target/options.hpp"
+#include "target/session.hpp"
+
+namespace flue::target {
+
+/// Control is the thread that hosts talk to: it accepts sessions, makes queues, maps regions, and
+/// passes on to the workers what concerns them.  It also takes SIGINT and SIGTERM, which end the
+/// target.
+///
+///   host --socket--> Session --ControlMessage--> worker (each) --answer--> Session --reply--> host
+///
+/// Thread: start and join are the main thread's; the rest runs on its own.
+class Control {
+  public:
+    struct Parts {
+        const Options* options = nullptr;
+        std::span<const Lanes> lanes;
+        std::span<const int> worker_nodes;  ///< NUMA node of each worker, -1 = any
+        std::span<const Port> ports;
+        std::atomic<bool>* stop = nullptr;  ///< set when a signal says so
+    };
+
+    explicit Control(const Parts& parts);
+    ~Control();
+    Control(const Control&)            = delete;
+    Control& operator=(const Control&) = delete;
+
+    /// start opens the socket and starts the thread.  False: it is logged why.
+    /// Pre: SIGINT and SIGTERM are blocked in every thread.
+    [[nodiscard]] bool start();
+    /// join waits for the end of the thread, which follows `stop`.
+    void join();
+
+    struct Usage {
+        uint32_t sessions = 0;  ///< connected, or gone and not yet cleaned up after
+        uint32_t queues   = 0;
+        uint32_t regions  = 0;
+    };
+
+    /// Thread: any.
+    [[nodiscard]] Usage usage() const;
+
+  private:
+    void run();
+    void serve(uint32_t events, void* source);
+    void listen_or_wait();
+    [[nodiscard]] int wait_ms() const;
+    void accept_sessions();
+    void take_answers();
+    void end_finished();
+    void publish_usage();
+
+    Parts parts_;
+    DmaMapper dma_;
+    UniqueFd listener_;
+    UniqueFd signals_;
+    UniqueFd epoll_;
+    WorkerMail mail_;
+    std::list<Session> sessions_;
+    uint32_t next_session_ = 1;
+    std::atomic<uint32_t> session_count_{0};
+    std::atomic<uint32_t> queue_count_{0};
+    std::atomic<uint32_t> region_count_{0};
+    std::thread thread_;
+};
+
+}  // namespace flue::target

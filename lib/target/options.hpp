@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace flue::target {
+
+/// What one session may take of the target.
+struct Quotas {
+    uint32_t sessions     = 64;       ///< of the whole target
+    uint32_t queues       = 16;       ///< per session
+    uint32_t regions      = 64;       ///< per session
+    uint64_t region_bytes = 1 << 30;  ///< per session, all regions together
+    uint32_t ring_entries = 1 << 16;  ///< per ring
+};
+
+/// How flued is set up: what stands after `--` on its command line.  Sizes are per worker.
+struct Options {
+    std::vector<std::string> ports;  ///< ethdev names
+    std::vector<std::string>
+        exception_taps;  ///< one a port; "none" = frames that are not offloaded are dropped
+    std::string socket_path   = "/run/flued.sock";
+
+    uint32_t connections      = 4096;
+    uint32_t time_waits       = 16384;
+    uint32_t send_items       = 16384;
+    uint32_t receive_items    = 16384;
+    uint32_t rx_mbufs         = 8192;
+    uint16_t rx_descriptors   = 1024;
+    uint16_t tx_descriptors   = 1024;
+    uint32_t copy_below_bytes = 256;  ///< payloads up to this are copied beside the header
+    uint32_t hold_packets     = 256;  ///< per held connection
+    uint32_t time_wait_ms     = 60'000;
+    uint32_t rcv_wnd_limit    = 16 << 20;
+    uint32_t idle_sleep_us    = 0;  ///< 0 = poll without a pause
+    Quotas quotas;
+};
+
+}  // namespace flue::target

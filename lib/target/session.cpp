@@ -1,0 +1,318 @@
+#include "target/session.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <optional>
+
+#include "base/assert.hpp"
+#include "flue/flue.h"
+#include "target/log.hpp"
+
+namespace flue::target {
+
+using queue::Message;
+using queue::MessageType;
+using queue::SessionStatus;
+
+// ---------------------------------------------------------------- WorkerMail
+
+void WorkerMail::post(uint32_t worker, const ControlMessage& message) {
+    waiting_[worker].push_back(message);
+    // An attached queue is not confirmed: what follows it in the ring finds it attached.
+    unanswered_ += message.kind == ControlMessage::Kind::attach ? 0 : 1;
+}
+
+void WorkerMail::flush() {
+    for (size_t worker = 0; worker < lanes_.size(); ++worker) {
+        queue::Ring<ControlMessage> requests = lanes_[worker].requests;
+        std::deque<ControlMessage>& waiting  = waiting_[worker];
+        while (!waiting.empty() && requests.enqueue({&waiting.front(), 1}) == 1) {
+            waiting.pop_front();
+        }
+    }
+}
+
+uint32_t WorkerMail::take(uint32_t worker, std::span<ControlMessage> out) {
+    queue::Ring<ControlMessage> replies = lanes_[worker].replies;
+    const uint32_t count                = replies.dequeue(out);
+    unanswered_ -= count;
+    return count;
+}
+
+// ---------------------------------------------------------------- Session
+
+Session::Session(const Parts& parts, UniqueFd socket)
+    : parts_(parts),
+      socket_(std::move(socket)),
+      regions_(parts.options->quotas.regions, parts.mail->worker_count()) {
+}
+
+Session::~Session() {
+    for (auto& [key, region] : mapped_) {
+        parts_.dma->unmap({region.mapping.data(), region.mapping.bytes()});
+    }
+}
+
+void Session::serve() {
+    while (state_ != State::ending && !wait_) {
+        auto received = queue::receive_message(socket_.get());
+        if (received.ok()) {
+            dispatch(received.value());
+        } else if (received.error() == queue::SocketError::again) {
+            return;
+        } else {
+            end(queue::to_string(received.error()));
+        }
+    }
+}
+
+void Session::hang_up() {
+    serve();
+    if (wait_) {
+        end("its host is gone");
+    }
+}
+
+void Session::dispatch(queue::Received& received) {
+    const Message& request = received.message;
+    const auto type        = static_cast<MessageType>(request.type);
+    const uint32_t fds     = type == MessageType::register_region ? 1 : 0;
+    if (received.fd_count != fds) {
+        return end("a message with too many or too few descriptors");
+    }
+    if ((state_ == State::fresh) != (type == MessageType::hello)) {
+        return end("hello is the first message, and comes once");
+    }
+    switch (type) {
+        case MessageType::hello:
+            return hello(request);
+        case MessageType::create_queue:
+            return create_queue(request);
+        case MessageType::destroy_queue:
+            return destroy_queue(request);
+        case MessageType::register_region:
+            return register_region(request, std::move(received.fds[0]));
+        case MessageType::deregister_region:
+            return deregister_region(request);
+        case MessageType::goodbye:
+            reply(request, SessionStatus::ok);
+            return end("goodbye");
+    }
+    end("an unknown message");
+}
+
+void Session::hello(const Message& request) {
+    if (request.version != queue::session_protocol_version) {
+        reply(request, SessionStatus::bad_version);
+        return end("another version of the protocol; host and target must be of one release");
+    }
+    if (request.host_loss != FLUE_LOSS_DRAIN && request.host_loss != FLUE_LOSS_ABORT) {
+        reply(request, SessionStatus::bad_message);
+        return end("an unknown host-loss policy");
+    }
+    policy_ =
+        request.host_loss == FLUE_LOSS_ABORT ? chimney::HostLoss::abort : chimney::HostLoss::drain;
+    name_.assign(request.name, strnlen(request.name, sizeof(request.name)));
+    std::ranges::replace_if(
+        name_, [](char c) { return c < ' ' || c > '~'; }, '?');
+    state_              = State::open;
+    Message answer      = request;
+    answer.status       = static_cast<uint16_t>(SessionStatus::ok);
+    answer.worker_count = parts_.mail->worker_count();
+    answer.session_id   = parts_.id;
+    // One region serves all workers: a node is best only where they share one.
+    const bool one_node = std::ranges::all_of(
+        parts_.worker_nodes, [&](int node) { return node == parts_.worker_nodes[0]; });
+    answer.memory_node = one_node ? parts_.worker_nodes[0] : -1;
+    send(answer);
+    FLUE_LOG(INFO,
+             "session %u: '%s', process %d, user %u",
+             parts_.id,
+             name_.c_str(),
+             static_cast<int>(parts_.peer.pid),
+             static_cast<unsigned>(parts_.peer.uid));
+}
+
+void Session::create_queue(const Message& request) {
+    const Quotas& quotas = parts_.options->quotas;
+    const uint32_t live  = static_cast<uint32_t>(
+        std::ranges::count_if(queues_, [](const auto& entry) { return !entry.second.lost; }));
+    const queue::QueueGeometry geometry{
+        parts_.mail->worker_count(), request.submission_entries, request.completion_entries};
+    if (!geometry.valid()) {
+        return reply(request, SessionStatus::bad_message);
+    }
+    if (live >= quotas.queues ||
+        std::max(geometry.submission_entries, geometry.completion_entries) > quotas.ring_entries) {
+        return reply(request, SessionStatus::quota);
+    }
+    auto memory = queue::TargetQueueMemory::create(geometry, parts_.worker_nodes);
+    if (!memory.ok()) {
+        FLUE_LOG(WARNING,
+                 "session %u: no queue: %s: %s",
+                 parts_.id,
+                 memory.error().call,
+                 std::strerror(memory.error().code));
+        return reply(request, SessionStatus::no_memory);
+    }
+    const uint32_t id = next_queue_++;
+    HostQueue& queue  = queues_.try_emplace(id).first->second;
+    queue.memory      = std::move(memory.value());
+    for (uint32_t worker = 0; worker < geometry.worker_count; ++worker) {
+        queue::TargetQueue::Parts parts = queue.memory.parts(worker);
+        parts.regions                   = &regions_;
+        parts.session_id                = parts_.id;
+        queue::TargetQueue& end         = queue.ends.emplace_back(parts);
+        parts_.mail->post(
+            worker, {ControlMessage::Kind::attach, policy_, &end, message_tag(parts_.id, id)});
+    }
+    Message answer            = request;
+    answer.status             = static_cast<uint16_t>(SessionStatus::ok);
+    answer.queue_id           = id;
+    answer.submission_entries = geometry.submission_entries;
+    answer.completion_entries = geometry.completion_entries;
+    answer.bytes              = queue.memory.bytes();
+    const std::array fds{queue.memory.memory_fd(), queue.memory.host_wake_fd()};
+    send(answer, fds);
+    queue.memory.close_host_wake();
+}
+
+void Session::destroy_queue(const Message& request) {
+    const auto found = queues_.find(request.queue_id);
+    if (found == queues_.end() || found->second.lost) {
+        return reply(request, SessionStatus::bad_key);
+    }
+    lose(found->first, found->second);
+    // The host may unmap its end when the workers post no more; ours stays until nothing refers to
+    // it.
+    fence(request, false);
+}
+
+void Session::register_region(const Message& request, UniqueFd memfd) {
+    const Quotas& quotas = parts_.options->quotas;
+    if (mapped_.size() >= quotas.regions || request.bytes > quotas.region_bytes - region_bytes_) {
+        return reply(request, SessionStatus::quota);
+    }
+    auto region = queue::TargetRegion::map(memfd.get(), request.bytes);
+    if (!region.ok()) {
+        return reply(request, region.error());
+    }
+    const std::span bytes{region.value().mapping.data(), region.value().mapping.bytes()};
+    const bool dma_mapped = parts_.dma->map(bytes, region.value().page_bytes);
+    const auto key        = regions_.add({bytes.data(), request.bytes, dma_mapped});
+    if (!key) {
+        parts_.dma->unmap(bytes);
+        return reply(request, SessionStatus::quota);
+    }
+    region_bytes_ += request.bytes;
+    mapped_.emplace(*key, std::move(region.value()));
+    Message answer    = request;
+    answer.status     = static_cast<uint16_t>(SessionStatus::ok);
+    answer.region_key = *key;
+    send(answer);
+}
+
+void Session::deregister_region(const Message& request) {
+    if (!mapped_.contains(request.region_key) || !regions_.close(request.region_key)) {
+        return reply(request, SessionStatus::bad_key);
+    }
+    // Past the fence no worker holds the key resolved without a reference.
+    fence(request, true);
+}
+
+void Session::fence(const Message& request, bool for_region) {
+    FLUE_ASSERT(!wait_);
+    wait_ = Wait{request, parts_.mail->worker_count(), for_region};
+    for (uint32_t worker = 0; worker < parts_.mail->worker_count(); ++worker) {
+        parts_.mail->post(
+            worker, {ControlMessage::Kind::fence, policy_, nullptr, message_tag(parts_.id, 0)});
+    }
+}
+
+void Session::on_answer(const ControlMessage& answer) {
+    if (answer.kind == ControlMessage::Kind::fence) {
+        if (wait_) {
+            FLUE_ASSERT(wait_->fences_unanswered > 0);
+            --wait_->fences_unanswered;
+        }
+        return check();
+    }
+    const auto found = queues_.find(queue_of_tag(answer.tag));
+    FLUE_ASSERT(found != queues_.end());
+    if (--found->second.losses_unanswered == 0) {
+        queues_.erase(found);
+    }
+}
+
+void Session::check() {
+    if (!wait_ || wait_->fences_unanswered > 0) {
+        return;
+    }
+    if (wait_->for_region) {
+        for (uint32_t worker = 0; worker < parts_.mail->worker_count(); ++worker) {
+            if (regions_.references(wait_->request.region_key, worker) > 0) {
+                return;
+            }
+        }
+        drop_region(wait_->request.region_key);
+    }
+    const Message request = wait_->request;
+    wait_.reset();
+    reply(request, SessionStatus::ok);
+    serve();
+}
+
+void Session::drop_region(uint32_t key) {
+    const auto found = mapped_.find(key);
+    FLUE_ASSERT(found != mapped_.end());
+    const queue::Regions::Mapping mapping = regions_.remove(key);
+    region_bytes_ -= mapping.bytes;
+    parts_.dma->unmap({found->second.mapping.data(), found->second.mapping.bytes()});
+    mapped_.erase(found);
+}
+
+void Session::lose(uint32_t queue_id, HostQueue& queue) {
+    queue.lost              = true;
+    queue.losses_unanswered = parts_.mail->worker_count();
+    for (uint32_t worker = 0; worker < parts_.mail->worker_count(); ++worker) {
+        parts_.mail->post(worker,
+                          {ControlMessage::Kind::lose,
+                           policy_,
+                           &queue.ends[worker],
+                           message_tag(parts_.id, queue_id)});
+    }
+}
+
+void Session::reply(const Message& request, SessionStatus status) {
+    Message answer = request;
+    answer.status  = static_cast<uint16_t>(status);
+    send(answer);
+}
+
+void Session::send(const Message& message, std::span<const int> fds) {
+    Message answer  = message;
+    answer.version  = queue::session_protocol_version;
+    const auto done = queue::send_message(socket_.get(), answer, fds);
+    if (!done.ok()) {
+        end(queue::to_string(done.error()));
+    }
+}
+
+void Session::end(const char* why) {
+    if (state_ == State::ending) {
+        return;
+    }
+    FLUE_LOG(INFO, "session %u ends: %s", parts_.id, why);
+    state_ = State::ending;
+    socket_.reset();
+    wait_.reset();
+    for (auto& [id, queue] : queues_) {
+        if (!queue.lost) {
+            lose(id, queue);
+        }
+    }
+}
+
+}  // namespace flue::target

@@ -1,0 +1,150 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/unique_fd.hpp"
+#include "chimney/chimney.hpp"
+#include "queue/queue_memory.hpp"
+#include "queue/region_memory.hpp"
+#include "queue/regions.hpp"
+#include "queue/session_protocol.hpp"
+#include "queue/session_socket.hpp"
+#include "queue/target_queue.hpp"
+#include "target/dma.hpp"
+#include "target/messages.hpp"
+#include "target/options.hpp"
+
+namespace flue::target {
+
+/// WorkerMail keeps messages for workers until their rings have room.
+class WorkerMail {
+  public:
+    explicit WorkerMail(std::span<const Lanes> lanes) : lanes_(lanes), waiting_(lanes.size()) {}
+
+    void post(uint32_t worker, const ControlMessage& message);
+    /// flush moves on what fits.
+    void flush();
+
+    /// Messages that are still to be answered, in the ring or before it.
+    [[nodiscard]] uint64_t unanswered() const { return unanswered_; }
+
+    /// take returns up to out.size() answers of one worker.
+    [[nodiscard]] uint32_t take(uint32_t worker, std::span<ControlMessage> out);
+
+    [[nodiscard]] uint32_t worker_count() const { return static_cast<uint32_t>(lanes_.size()); }
+
+  private:
+    std::span<const Lanes> lanes_;
+    std::vector<std::deque<ControlMessage>> waiting_;
+    uint64_t unanswered_ = 0;
+};
+
+/// Session is one host: its socket, queues and regions.
+///
+///   connected --goodbye, end of the socket or a mistake--> ending --all workers let go--> finished
+///
+/// A request whose reply must wait for the workers holds the next ones up: replies come in order.
+/// Thread: the control thread.
+class Session {
+  public:
+    struct Parts {
+        uint32_t id            = 0;
+        const Options* options = nullptr;
+        const DmaMapper* dma   = nullptr;
+        WorkerMail* mail       = nullptr;
+        std::span<const int> worker_nodes;
+        queue::PeerCredentials peer;
+    };
+
+    Session(const Parts& parts, UniqueFd socket);
+    ~Session();
+    Session(const Session&)            = delete;
+    Session& operator=(const Session&) = delete;
+
+    /// serve takes and answers the messages that have arrived.
+    void serve();
+    /// on_answer takes a worker's answer to a message with this session's tag.
+    void on_answer(const ControlMessage& answer);
+    /// check goes on with what waits for reference counts.
+    void check();
+    /// hang_up tells that the host has closed its end; what it sent before is still served.
+    void hang_up();
+
+    [[nodiscard]] bool finished() const { return state_ == State::ending && queues_.empty(); }
+
+    /// A reply waits for the workers: `check` must look again, `serve` takes nothing until then.
+    [[nodiscard]] bool waiting() const { return wait_.has_value(); }
+
+    [[nodiscard]] uint32_t id() const { return parts_.id; }
+
+    [[nodiscard]] int socket() const { return socket_.get(); }
+
+    [[nodiscard]] uint32_t queue_count() const { return static_cast<uint32_t>(queues_.size()); }
+
+    [[nodiscard]] uint32_t region_count() const { return static_cast<uint32_t>(mapped_.size()); }
+
+  private:
+    enum class State : uint8_t { fresh, open, ending };
+
+    struct HostQueue {
+        queue::TargetQueueMemory memory;
+        std::deque<queue::TargetQueue> ends;  ///< one a worker
+        uint32_t losses_unanswered = 0;
+        bool lost                  = false;
+    };
+
+    /// The request whose reply waits: for fences, then perhaps for a region's references.
+    struct Wait {
+        queue::Message request;
+        uint32_t fences_unanswered = 0;
+        bool for_region            = false;
+    };
+
+    void dispatch(queue::Received& received);
+    void hello(const queue::Message& request);
+    void create_queue(const queue::Message& request);
+    void destroy_queue(const queue::Message& request);
+    void register_region(const queue::Message& request, UniqueFd memfd);
+    void deregister_region(const queue::Message& request);
+    void fence(const queue::Message& request, bool for_region);
+
+    void reply(const queue::Message& request, queue::SessionStatus status);
+    void send(const queue::Message& message, std::span<const int> fds = {});
+    void lose(uint32_t queue_id, HostQueue& queue);
+    void drop_region(uint32_t key);
+    /// end closes the socket and gives the session's connections over to its policy.
+    void end(const char* why);
+
+    Parts parts_;
+    UniqueFd socket_;
+    State state_              = State::fresh;
+    chimney::HostLoss policy_ = chimney::HostLoss::drain;
+    std::string name_;
+    queue::Regions regions_;
+    std::map<uint32_t, HostQueue> queues_;            ///< by queue id
+    std::map<uint32_t, queue::TargetRegion> mapped_;  ///< by region key
+    uint64_t region_bytes_ = 0;
+    uint32_t next_queue_   = 1;
+    std::optional<Wait> wait_;
+};
+
+/// The tag of a message to workers: session (32 bits) | queue (32 bits).
+constexpr uint64_t message_tag(uint32_t session, uint32_t queue) {
+    return uint64_t{session} << 32 | queue;
+}
+
+constexpr uint32_t session_of_tag(uint64_t tag) {
+    return static_cast<uint32_t>(tag >> 32);
+}
+
+constexpr uint32_t queue_of_tag(uint64_t tag) {
+    return static_cast<uint32_t>(tag);
+}
+
+}  // namespace flue::target

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "target/control.hpp"
+#include "target/messages.hpp"
+#include "target/pools.hpp"
+#include "target/port.hpp"
+
+struct rte_tel_data;
+
+namespace flue::target {
+
+/// Telemetry answers over rte_telemetry's socket (dpdk-telemetry.py, `flue`):
+///
+///   /flue/stats[,WORKER]      counters, all workers together or of one
+///   /flue/drops[,WORKER]      why segments were not processed: name -> count
+///   /flue/drop_text           name -> what it means
+///   /flue/conns,WORKER,FROM   up to a page of connections of a worker, from index FROM on; an
+///   empty list ends /flue/ports               how each port is used /flue/usage objects in use,
+///   all workers together
+///
+/// Workers are asked by message and fill in a copy; live data is not shared.
+/// Thread: rte_telemetry's, one a client, one at a time.
+class Telemetry {
+  public:
+    struct Parts {
+        std::span<const Lanes> lanes;
+        std::span<const Port> ports;
+        std::span<const Pools> pools;
+        const Control* control = nullptr;
+    };
+
+    explicit Telemetry(const Parts& parts);
+    ~Telemetry();
+    Telemetry(const Telemetry&)            = delete;
+    Telemetry& operator=(const Telemetry&) = delete;
+
+    /// start registers the commands.  Without telemetry in the EAL it does nothing.
+    [[nodiscard]] bool start();
+
+    // The commands; `parameters` is what follows the first comma, or null.
+    int stats(const char* parameters, rte_tel_data* answer);
+    int drops(const char* parameters, rte_tel_data* answer);
+    int conns(const char* parameters, rte_tel_data* answer);
+    int ports(rte_tel_data* answer);
+    int usage(rte_tel_data* answer);
+
+  private:
+    /// ask has a worker fill its snapshot.  Null: it does not answer.
+    [[nodiscard]] const WorkerSnapshot* ask(uint32_t worker, tcp::ConnIndex list_from);
+    /// for_workers calls `add` with the snapshot of one worker, or of each.
+    template <typename Add>
+    [[nodiscard]] bool for_workers(const char* parameters, Add add);
+
+    Parts parts_;
+    std::deque<WorkerSnapshot> snapshots_;
+    std::vector<WorkerSnapshot*> questions_;  ///< the address of each, as the rings take it
+};
+
+}  // namespace flue::target

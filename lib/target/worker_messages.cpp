@@ -1,0 +1,99 @@
+#include <algorithm>
+
+#include "base/assert.hpp"
+#include "target/worker.hpp"
+
+namespace flue::target {
+
+uint32_t Worker::take_messages() {
+    builder_.collect();
+    answer_losses();
+    answer_snapshots();
+    std::array<ControlMessage, 8> messages;
+    const uint32_t room                  = std::min<uint32_t>(answer_room(), messages.size());
+    queue::Ring<ControlMessage> requests = parts_.lanes[parts_.index].requests;
+    const uint32_t count                 = requests.dequeue(std::span{messages}.first(room));
+    for (const ControlMessage& message : std::span{messages}.first(count)) {
+        carry_out(message);
+    }
+    return count;
+}
+
+void Worker::carry_out(const ControlMessage& message) {
+    switch (message.kind) {
+        using enum ControlMessage::Kind;
+        case attach:
+            FLUE_ASSERT(queues_.size() < queues_.capacity());
+            chimney_->attach(*message.queue);
+            queues_.push_back(message.queue);
+            return;
+        case lose:
+            FLUE_ASSERT(losses_.size() < losses_.capacity());
+            std::erase(queues_, message.queue);
+            chimney_->lose(now_, *message.queue, message.policy);
+            losses_.push_back(message);
+            return;
+        case fence:
+            answer(message);
+            return;
+    }
+}
+
+uint32_t Worker::answer_room() const {
+    return parts_.lanes[parts_.index].replies.free_count();
+}
+
+void Worker::answer(const ControlMessage& message) {
+    queue::Ring<ControlMessage> replies = parts_.lanes[parts_.index].replies;
+    const uint32_t sent                 = replies.enqueue({&message, 1});
+    FLUE_ASSERT(sent == 1);
+}
+
+void Worker::answer_losses() {
+    std::erase_if(losses_, [this](const ControlMessage& message) {
+        if (answer_room() == 0 || !chimney_->detachable(*message.queue)) {
+            return false;
+        }
+        chimney_->detach(*message.queue);
+        answer(message);
+        return true;
+    });
+}
+
+void Worker::answer_snapshots() {
+    std::array<WorkerSnapshot*, 4> asked{};
+    queue::Ring<WorkerSnapshot*> snapshots = parts_.lanes[parts_.index].snapshots;
+    const uint32_t count                   = snapshots.dequeue(asked);
+    for (WorkerSnapshot* snapshot : std::span{asked}.first(count)) {
+        fill(*snapshot);
+        snapshot->done.store(true, std::memory_order_release);  // S1
+    }
+}
+
+void Worker::fill(WorkerSnapshot& snapshot) const {
+    snapshot.now        = now_;
+    snapshot.worker     = counters_;
+    snapshot.exceptions = {};
+    snapshot.tx         = {};
+    for (const Side& side : sides_) {
+        const ExceptionPath::Counters& exceptions = side.exceptions.counters();
+        snapshot.exceptions.to_kernel += exceptions.to_kernel;
+        snapshot.exceptions.to_kernel_dropped += exceptions.to_kernel_dropped;
+        snapshot.exceptions.from_kernel += exceptions.from_kernel;
+        snapshot.exceptions.from_kernel_dropped += exceptions.from_kernel_dropped;
+        snapshot.tx.frames += side.tx.counters().frames;
+        snapshot.tx.full += side.tx.counters().full;
+        snapshot.tx.stalls += side.tx.counters().stalls;
+    }
+    snapshot.frames         = builder_.counters();
+    snapshot.chimney        = chimney_->counters();
+    snapshot.engine         = chimney_->engine().counters();
+    snapshot.usage          = chimney_->usage();
+    snapshot.flows          = flows_.count();
+    snapshot.queues         = static_cast<uint32_t>(queues_.size());
+    snapshot.held_packets   = held_.total();
+    snapshot.nic_references = builder_.outstanding();
+    snapshot.list_count     = chimney_->list(snapshot.list_from, snapshot.list);
+}
+
+}  // namespace flue::target
