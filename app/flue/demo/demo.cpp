@@ -34,6 +34,7 @@ std::string play(const Scene& scene, Stage& stage, bool colour, bool& failed) {
     std::string summary;
     try {
         summary = scene.play(stage, record);
+        stage.expect_whole_capture();
         stage.expect_baseline();
         summary += "; nothing left in the target";
         failed = false;
