@@ -1,7 +1,6 @@
 #include "host/host_queue.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -24,8 +23,8 @@ namespace {
 /// Calls that did nothing between two looks at the target: a look is a system call.
 constexpr uint32_t idle_calls_per_look = 4096;
 
-/// While a request waits for room to be posted again nobody wakes us, so sleeps are short.
-constexpr int reroute_retry_ms = 1;
+/// Nobody wakes us when a submission ring has room again, so sleeps for that are short.
+constexpr int full_ring_retry_ms = 1;
 
 uint64_t random_number() {
     uint64_t number                       = 0;
@@ -99,18 +98,15 @@ std::unique_ptr<HostQueue> HostQueue::create(std::shared_ptr<Session> session,
 
 HostQueue::HostQueue(std::shared_ptr<Session> session,
                      uint32_t queue_id,
-                     queue::QueueRings rings,
+                     queue::QueueRings memory,
                      UniqueFd wake)
     : session_(std::move(session)),
       queue_id_(queue_id),
-      rings_(std::move(rings)),
+      memory_(std::move(memory)),
+      rings_(memory_),
       wake_(std::move(wake)),
-      claims_(rings_.geometry().submission_entries * rings_.geometry().worker_count),
+      claims_(memory_.geometry().submission_entries * rings_.worker_count()),
       next_own_id_(random_number()) {
-    for (uint32_t worker = 0; worker < rings_.geometry().worker_count; ++worker) {
-        submissions_.push_back(rings_.submissions(worker));
-        completions_.push_back(rings_.completions(worker));
-    }
 }
 
 HostQueue::~HostQueue() {
@@ -125,7 +121,7 @@ HostQueue::~HostQueue() {
 }
 
 uint32_t HostQueue::route(const flue_wr& request) {
-    const auto workers = static_cast<uint32_t>(submissions_.size());
+    const auto workers = rings_.worker_count();
     if (request.conn == FLUE_NO_CONN && Claims::is_claim(request.opcode)) {
         next_claim_ = next_claim_ + 1 < workers ? next_claim_ + 1 : 0;
         return next_claim_;
@@ -163,7 +159,7 @@ bool HostQueue::post_claim(const flue_wr& request) {
     if (!tagged) {
         return false;
     }
-    if (submissions_[route(request)].enqueue({&*tagged, 1}) == 0) {
+    if (rings_.submissions(route(request)).enqueue({&*tagged, 1}) == 0) {
         claims_.cancel(*tagged);
         return false;
     }
@@ -177,13 +173,13 @@ uint32_t HostQueue::post_run(std::span<const flue_wr> requests) {
            route(requests[length]) == worker) {
         ++length;
     }
-    return submissions_[worker].enqueue(requests.first(length));
+    return rings_.submissions(worker).enqueue(requests.first(length));
 }
 
 void HostQueue::post_rerouted() {
     auto& waiting = claims_.rerouted;
     while (!waiting.empty() &&
-           submissions_[waiting.front().worker].enqueue({&waiting.front().wr, 1}) == 1) {
+           rings_.submissions(waiting.front().worker).enqueue({&waiting.front().wr, 1}) == 1) {
         waiting.pop_front();
     }
 }
@@ -204,12 +200,12 @@ uint32_t HostQueue::poll(std::span<flue_wc> out) {
 }
 
 uint32_t HostQueue::gather(std::span<flue_wc> out) {
-    const auto workers = static_cast<uint32_t>(completions_.size());
+    const auto workers = rings_.worker_count();
     uint32_t count     = 0;
     for (uint32_t turn = 0; turn < workers && count < out.size(); ++turn) {
         const uint32_t worker = next_poll_;
         next_poll_            = next_poll_ + 1 < workers ? next_poll_ + 1 : 0;
-        const uint32_t taken  = completions_[worker].dequeue(out.subspan(count));
+        const uint32_t taken  = rings_.completions(worker).dequeue(out.subspan(count));
         count += keep(out.data() + count, taken);
     }
     post_rerouted();
@@ -217,7 +213,7 @@ uint32_t HostQueue::gather(std::span<flue_wc> out) {
 }
 
 uint32_t HostQueue::keep(flue_wc* wc, uint32_t count) {
-    const auto workers = static_cast<uint32_t>(completions_.size());
+    const auto workers = rings_.worker_count();
     uint32_t kept      = 0;
     for (uint32_t i = 0; i < count; ++i) {
         if (Claims::is_claim(wc[i].opcode) &&
@@ -236,39 +232,19 @@ bool HostQueue::is_abandoned(const flue_wc& wc) {
     return std::erase(abandoned_, wc.wr_id) != 0;
 }
 
-bool HostQueue::rings_empty() const {
-    return std::all_of(completions_.begin(), completions_.end(), [](const auto& ring) {
-        return ring.count() == 0;
-    });
-}
-
 int HostQueue::arm() {
     return stash_.empty() ? arm_rings() : 1;
 }
 
 int HostQueue::arm_rings() {
     drain_wake();
-    if (lost_ && rings_empty()) {
+    if (lost_ && !rings_.has_completions()) {
         lose_target();
         return -1;
     }
     post_rerouted();
-    for (uint32_t worker = 0; worker < completions_.size(); ++worker) {
-        std::atomic_ref<uint32_t>(*rings_.armed(worker)).store(1, std::memory_order_relaxed);
-    }
-    // F1: orders `armed` before the look at the tails; pairs with F0 in TargetQueue::flush.
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (rings_empty() && claims_.rerouted.empty()) {
-        return 0;
-    }
-    disarm();
-    return 1;
-}
-
-void HostQueue::disarm() {
-    for (uint32_t worker = 0; worker < completions_.size(); ++worker) {
-        std::atomic_ref<uint32_t>(*rings_.armed(worker)).store(0, std::memory_order_relaxed);
-    }
+    // Nobody tells when there is room for a request that waits to be posted again.
+    return claims_.rerouted.empty() && rings_.arm() ? 0 : 1;
 }
 
 uint32_t HostQueue::wait(std::span<flue_wc> out, int timeout_ms) {
@@ -293,7 +269,7 @@ uint32_t HostQueue::wait_rings(std::span<flue_wc> out, int64_t deadline_ms) {
             if (claims_.rerouted.empty()) {
                 continue;
             }
-            sleep_ms = sleep_ms < 0 ? reroute_retry_ms : std::min(sleep_ms, reroute_retry_ms);
+            sleep_ms = sleep_ms < 0 ? full_ring_retry_ms : std::min(sleep_ms, full_ring_retry_ms);
         }
         pollfd item{wake_.get(), POLLIN, 0};
         const int ready = ::poll(&item, 1, sleep_ms);
@@ -302,7 +278,7 @@ uint32_t HostQueue::wait_rings(std::span<flue_wc> out, int64_t deadline_ms) {
             return 0;
         }
         if (ready == 0 && deadline_ms != no_deadline && now_ms() >= deadline_ms) {
-            disarm();
+            rings_.disarm();
             errno = ETIMEDOUT;
             return gather(out);
         }
@@ -322,7 +298,8 @@ std::optional<flue_wc> HostQueue::execute(flue_wr request, int timeout_ms) {
             return std::nullopt;
         }
         // Completions that lie in a full ring keep the target from taking requests.
-        stash_.insert(stash_.end(), early, early + gather(early));
+        const uint32_t count = wait_rings(early, now_ms() + full_ring_retry_ms);
+        stash_.insert(stash_.end(), early, early + count);
     }
     const auto is_ours = [&](const flue_wc& wc) {
         return wc.wr_id == request.wr_id && wc.opcode == request.opcode;

@@ -12,7 +12,7 @@
 #include "flue/flue.h"
 #include "host/claims.hpp"
 #include "host/session.hpp"
-#include "queue/queue_memory.hpp"
+#include "queue/host_rings.hpp"
 
 namespace flue::host {
 
@@ -69,13 +69,11 @@ class HostQueue {
     /// keep removes from wc[0, count) what is not for the caller and returns how many are left.
     [[nodiscard]] uint32_t keep(flue_wc* wc, uint32_t count);
     [[nodiscard]] bool is_abandoned(const flue_wc& wc);
-    [[nodiscard]] bool rings_empty() const;
     /// wait_rings gathers, and sleeps until there is something.  0: errno is ETIMEDOUT, ECONNRESET
     /// or EINTR.
     [[nodiscard]] uint32_t wait_rings(std::span<flue_wc> out, int64_t deadline_ms);
     /// arm_rings is arm without a look at what is kept from earlier.
     [[nodiscard]] int arm_rings();
-    void disarm();
 
     /// explain_idle sets errno after a call that did nothing, and now and then looks whether the
     /// target is there.
@@ -85,9 +83,8 @@ class HostQueue {
 
     std::shared_ptr<Session> session_;
     uint32_t queue_id_;
-    queue::QueueRings rings_;
-    std::vector<queue::Ring<flue_wr>> submissions_;  ///< [worker]
-    std::vector<queue::Ring<flue_wc>> completions_;  ///< [worker]
+    queue::QueueRings memory_;
+    queue::HostRings rings_;  ///< in memory_
     UniqueFd wake_;
     Claims claims_;
     std::deque<flue_wc> stash_;        ///< completions that arrived while wait_for wanted another

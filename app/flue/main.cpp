@@ -1,0 +1,101 @@
+// flue: what runs in a target, and a demonstration of what it does.
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+#include <string>
+#include <unistd.h>
+
+#include "flue/demo/demo.hpp"
+#include "flue/views.hpp"
+
+namespace flue::cli {
+namespace {
+
+struct Options {
+    std::string file_prefix = "rte";  // DPDK's own default
+    bool json               = false;
+    std::string scenes      = "abcde";
+    std::string flued;
+};
+
+/// flued as it is installed, or as it lies in the build directory.
+std::string find_flued() {
+    const auto own = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+    for (const auto& place : {own / "flued", own.parent_path() / "flued" / "flued"}) {
+        if (std::filesystem::is_regular_file(place)) {
+            return place;
+        }
+    }
+    throw std::runtime_error(
+        "flued is neither beside flue nor in its build directory; name it with --flued PATH");
+}
+
+void show_stats(const Options& options) {
+    testbed::TelemetryClient client{options.file_prefix};
+    const auto stats = fetch_stats(client);
+    std::cout << (options.json ? stats.dump(2) + "\n"
+                               : stats_text(stats, client.ask("/flue/drop_text")));
+}
+
+void show_conns(const Options& options) {
+    testbed::TelemetryClient client{options.file_prefix};
+    const auto conns = fetch_conns(client);
+    std::cout << (options.json ? conns.dump(2) + "\n" : conns_text(conns));
+}
+
+int play_demo(const Options& options) {
+    demo::DemoOptions wanted;
+    wanted.scenes = options.scenes;
+    wanted.colour = ::isatty(STDOUT_FILENO) != 0;
+    wanted.flued.program =
+        options.flued.empty() ? find_flued() : std::filesystem::absolute(options.flued).string();
+    return demo::run_demo(wanted) == 0 ? 0 : 1;
+}
+
+int run(int argc, char** argv) {
+    Options options;
+    CLI::App app{
+        "Looks into a running flue target, or shows in a network of its own what one does."};
+    app.require_subcommand(1);
+    app.add_option("--file-prefix",
+                   options.file_prefix,
+                   "the EAL option --file-prefix that flued was started with")
+        ->capture_default_str();
+
+    auto* stats = app.add_subcommand("stats", "counters, drop reasons and what is in use");
+    auto* conns =
+        app.add_subcommand("conns", "the offloaded connections, as ss shows the kernel's");
+    for (auto* view : {stats, conns}) {
+        view->add_flag("--json", options.json, "as JSON");
+        view->fallthrough();
+    }
+    auto* demo = app.add_subcommand(
+        "demo", "plays and verifies five ways to hand over and close a connection");
+    demo->add_option("--scene", options.scenes, "letters of the scenes to play")
+        ->capture_default_str();
+    demo->add_option(
+        "--flued", options.flued, "the target to run; default: the one beside this program");
+
+    CLI11_PARSE(app, argc, argv);
+    if (stats->parsed()) {
+        show_stats(options);
+    }
+    if (conns->parsed()) {
+        show_conns(options);
+    }
+    return demo->parsed() ? play_demo(options) : 0;
+}
+
+}  // namespace
+}  // namespace flue::cli
+
+int main(int argc, char** argv) {
+    try {
+        return flue::cli::run(argc, argv);
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "flue: %s\n", error.what());
+        return 1;
+    }
+}

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "testbed/telemetry_client.hpp"
+
+namespace flue::cli {
+
+/// What `flue stats` and `flue conns` ask for, and how people see it.
+
+/// {"ports": [...], "stats": {...}, "drops": {...}, "usage": {...}}
+nlohmann::json fetch_stats(testbed::TelemetryClient& client);
+/// The connections of all workers, one object each.
+nlohmann::json fetch_conns(testbed::TelemetryClient& client);
+
+/// Figures in columns; drop reasons that never occurred are left out, the others are explained by
+/// `texts`.
+std::string stats_text(const nlohmann::json& stats, const nlohmann::json& texts);
+/// One line a connection, as ss does it.
+std::string conns_text(const nlohmann::json& conns);
+
+}  // namespace flue::cli
