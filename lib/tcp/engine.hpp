@@ -26,17 +26,19 @@ struct Options {
     Limits limits;
     uint64_t seed               = 1;
     uint32_t delayed_ack_us     = 40'000;
-    uint32_t ack_every_segments = 2;           ///< RFC 9293 §3.8.6.3
-    uint32_t rto_min_us         = 200'000;     ///< below RFC 6298's 1 s, as every deployed stack has it
-    uint32_t rto_max_us         = 60'000'000;  ///< RFC 6298 (2.5)
-    uint32_t retransmits_max    = 15;          ///< then upload_reason::timeout_expiration.  R90
-    uint32_t window_probes_max  = 15;          ///< in a persist round.  R90
-    uint32_t fin_wait_2_us      = 120'000'000; ///< R91
-    uint32_t time_wait_us       = 60'000'000;  ///< 2MSL
-    uint32_t quantum_bytes      = 64 * 1024;   ///< one connection's share before the next ready one has its turn
+    uint32_t ack_every_segments = 2;       ///< RFC 9293 §3.8.6.3
+    uint32_t rto_min_us        = 200'000;  ///< below RFC 6298's 1 s, as every deployed stack has it
+    uint32_t rto_max_us        = 60'000'000;   ///< RFC 6298 (2.5)
+    uint32_t retransmits_max   = 15;           ///< then upload_reason::timeout_expiration.  R90
+    uint32_t window_probes_max = 15;           ///< in a persist round.  R90
+    uint32_t fin_wait_2_us     = 120'000'000;  ///< R91
+    uint32_t time_wait_us      = 60'000'000;   ///< 2MSL
+    uint32_t quantum_bytes =
+        64 * 1024;  ///< one connection's share before the next ready one has its turn
 };
 
-/// Why the host is asked to end the offload.  Numbers of enum flue_upload_reason.  Spec: contract 2.10
+/// Why the host is asked to end the offload.  Numbers of enum flue_upload_reason.  Spec:
+/// contract 2.10
 enum class UploadReason : uint8_t {
     none                 = 0,
     received_urgent_data = 5,
@@ -46,19 +48,21 @@ enum class UploadReason : uint8_t {
     hardware_failure     = 11,
 };
 
-/// What happened on a connection since it was last taken by take_notified.  Level-triggered: bits, never a queue.
+/// What happened on a connection since it was last taken by take_notified.  Level-triggered: bits,
+/// never a queue.
 enum Notice : uint8_t {
-    notice_acked     = 0x01,  ///< pop_acked has something
-    notice_received  = 0x02,  ///< readable() grew
-    notice_peer_fin  = 0x04,  ///< the peer's FIN is in order (undelivered data may still be before it)
-    notice_reset     = 0x08,  ///< an acceptable RST arrived.  R84
-    notice_upload    = 0x10,  ///< upload_reason() says why
-    notice_rst_sent  = 0x20,  ///< the RST of abort() has been put into a batch
-    notice_pushed    = 0x40,  ///< the last in-order data had PSH
+    notice_acked    = 0x01,  ///< pop_acked has something
+    notice_received = 0x02,  ///< readable() grew
+    notice_peer_fin =
+        0x04,  ///< the peer's FIN is in order (undelivered data may still be before it)
+    notice_reset    = 0x08,  ///< an acceptable RST arrived.  R84
+    notice_upload   = 0x10,  ///< upload_reason() says why
+    notice_rst_sent = 0x20,  ///< the RST of abort() has been put into a batch
+    notice_pushed   = 0x40,  ///< the last in-order data had PSH
 };
 
-/// Everything about a connection that moves with it.  Times are relative to `now` of adopt and surrender.
-/// Fields and units as in struct flue_state, which the layer above translates.
+/// Everything about a connection that moves with it.  Times are relative to `now` of adopt and
+/// surrender. Fields and units as in struct flue_state, which the layer above translates.
 struct Delegated {
     State state = State::established;
     Seq rcv_nxt;
@@ -69,16 +73,16 @@ struct Delegated {
     uint32_t snd_wnd     = 0;
     uint32_t max_snd_wnd = 0;
     Seq snd_wl1;
-    uint32_t cwnd         = 0;
-    uint32_t ssthresh     = UINT32_MAX;
-    uint32_t srtt_us_x8   = 0;
-    uint32_t rttvar_us_x4 = 0;
-    uint32_t ts_recent    = 0;
-    uint32_t ts_recent_age_ms = 0;
-    uint32_t ts_time          = 0;
-    uint32_t total_rt_ms      = 0;
-    uint8_t dup_ack_count     = 0;
-    uint8_t retransmit_count  = 0;
+    uint32_t cwnd                = 0;
+    uint32_t ssthresh            = UINT32_MAX;
+    uint32_t srtt_us_x8          = 0;
+    uint32_t rttvar_us_x4        = 0;
+    uint32_t ts_recent           = 0;
+    uint32_t ts_recent_age_ms    = 0;
+    uint32_t ts_time             = 0;
+    uint32_t total_rt_ms         = 0;
+    uint8_t dup_ack_count        = 0;
+    uint8_t retransmit_count     = 0;
     uint8_t ka_probes_unanswered = 0;
     int32_t ka_delta_ms          = -1;  ///< -1 not running, 0 at once.  R12
     int32_t retransmit_delta_ms  = -1;  ///< retransmit, persist or FIN-WAIT-2 timer, by state
@@ -96,8 +100,9 @@ struct Parameters {
     uint8_t snd_wind_shift = 0;
     uint8_t rcv_wind_shift = 0;
     uint8_t ka_probe_count = 0;
-    uint16_t mss           = 536;  ///< bytes of TCP payload with no options: min(path MTU - IP - 20, remote MSS)
-    uint32_t rcv_wnd_max   = 256 * 1024;
+    uint16_t mss =
+        536;  ///< bytes of TCP payload with no options: min(path MTU - IP - 20, remote MSS)
+    uint32_t rcv_wnd_max    = 256 * 1024;
     uint32_t ka_timeout_ms  = 7'200'000;
     uint32_t ka_interval_ms = 75'000;
     uint32_t max_rt_ms      = 0;
@@ -105,12 +110,12 @@ struct Parameters {
 
 /// A TCP engine for synchronized connections: segments and time in, segments and notices out.
 ///
-/// It does no I/O, reads no clock, no payload byte and no global, and allocates only in its constructor.
-/// Thread: one thread owns an engine and everything in it.
+/// It does no I/O, reads no clock, no payload byte and no global, and allocates only in its
+/// constructor. Thread: one thread owns an engine and everything in it.
 ///
-/// Work flows through two lists that it keeps itself: connections with something to send (transmit serves them round
-/// robin) and connections with notices (take_notified).  So no output is ever lost for want of room: a full batch
-/// just means that the rest comes with the next call.
+/// Work flows through two lists that it keeps itself: connections with something to send (transmit
+/// serves them round robin) and connections with notices (take_notified).  So no output is ever
+/// lost for want of room: a full batch just means that the rest comes with the next call.
 class Engine {
   public:
     explicit Engine(const Options& options);
@@ -121,19 +126,22 @@ class Engine {
     // ---------------------------------------------------------------- connections
 
     /// adopt takes over a connection under the index that the caller chose.
-    /// Until sends have been posted up to snd_max, the connection emits nothing but what posted data allows.
-    /// A FIN that the giver had sent (fin_wait_1, closing, last_ack) is kept as an item of its own without a name
-    /// and needs one free item.  The first ACK after adopt is sent at once (quick ACK).
-    /// Pre: index < limits.connections, not in use.
-    /// Returns none, or why not: Refusal::state (closed, time_wait or impossible numbers), Refusal::items.
+    /// Until sends have been posted up to snd_max, the connection emits nothing but what posted
+    /// data allows. A FIN that the giver had sent (fin_wait_1, closing, last_ack) keeps its place
+    /// before snd_max.  The first ACK after adopt is sent at once (quick ACK). Pre: index <
+    /// limits.connections, not in use. Returns none, or why not: Refusal::state (closed, time_wait
+    /// or impossible numbers), Refusal::items.
     enum class Refusal : uint8_t { none, state, items };
-    [[nodiscard]] Refusal adopt(Instant now, ConnIndex index, const Parameters& parameters, const Delegated& state);
+    [[nodiscard]] Refusal adopt(Instant now,
+                                ConnIndex index,
+                                const Parameters& parameters,
+                                const Delegated& state);
 
     /// snapshot writes the delegated state as of now and changes nothing.
     void snapshot(Instant now, ConnIndex index, Delegated& state) const;
 
-    /// forget frees the connection: timers, out-of-order data, undelivered data and its remaining send items, which the
-    /// caller must have popped first (drop_items).
+    /// forget frees the connection: timers, out-of-order data, undelivered data and its remaining
+    /// send items, which the caller must have popped first (drop_items).
     void forget(ConnIndex index);
 
     [[nodiscard]] State state(ConnIndex index) const;
@@ -143,74 +151,93 @@ class Engine {
 
     [[nodiscard]] uint32_t free_items() const;
 
+    /// post_room returns how many bytes may be posted now: what keeps the backlog below 2^30; after
+    /// a FIN was queued none, except that a connection adopted with its FIN sent takes what is
+    /// missing before the FIN.
+    [[nodiscard]] uint32_t post_room(ConnIndex index) const;
+
     /// post_send queues the bytes of `ref`, then, with `fin`, a FIN.  length 0 is legal.
-    /// Pre: free_items() > 0; no FIN queued before.  Returns the item's index, by which the caller may keep its own
-    /// data beside it.  Owner: the bytes stay where they are until the caller has popped and released the item.
+    /// Pre: free_items() > 0.  Returns the item's index, by which the caller may keep its own data
+    /// beside it, or no_item when the connection cannot take it: more than post_room, or a second
+    /// FIN.  Owner: the bytes stay where they are until the caller has popped and released the
+    /// item.
     ItemIndex post_send(Instant now, ConnIndex index, const ByteRef& ref, bool fin);
 
     /// abort puts an RST at the head of what is to be sent and closes the connection.  R74
     void abort(Instant now, ConnIndex index);
 
-    /// stop freezes the connection: nothing more is sent or processed (terminate, invalidate, mandatory upload).
+    /// stop freezes the connection: nothing more is sent or processed (terminate, invalidate,
+    /// mandatory upload).
     void stop(ConnIndex index);
 
-    /// front_item returns the oldest posted item that was not popped, or no_item.  Internal FINs are not shown.
+    /// front_item returns the oldest posted item that was not popped, or no_item.  Internal FINs
+    /// are not shown.
     [[nodiscard]] ItemIndex front_item(ConnIndex index) const;
     /// acked_bytes returns how many data bytes of `item` the peer has acknowledged.
     [[nodiscard]] uint32_t acked_bytes(ConnIndex index, ItemIndex item) const;
     /// fully_acked: all bytes of the item, and its FIN if it has one, are acknowledged.
     [[nodiscard]] bool fully_acked(ConnIndex index, ItemIndex item) const;
     [[nodiscard]] const ByteRef& item_ref(ItemIndex item) const;
-    /// pop_item unlinks the front item and frees its index.  Pre: item == front_item(index), and fully acked or the
-    /// connection closed or stopped.
+    /// pop_item unlinks the front item and frees its index.  Pre: item == front_item(index), and
+    /// fully acked or the connection closed or stopped.
     void pop_item(ConnIndex index, ItemIndex item);
     /// Bytes posted and not acknowledged, FIN not counted.
     [[nodiscard]] uint32_t send_backlog(ConnIndex index) const;
 
     // ---------------------------------------------------------------- receiving
 
-    /// on_segment processes one segment.  Returns Drop::none when it was processed; any other value is already counted.
-    /// Owner: on Payload::kept the payload is the engine's until take_released yields it; else the caller's still.
+    /// on_segment processes one segment.  Returns Drop::none when it was processed; any other value
+    /// is already counted. Owner: on Payload::kept the payload is the engine's until take_released
+    /// yields it; else the caller's still.
     struct Outcome {
         Drop drop         = Drop::none;
         bool payload_kept = false;
     };
+
     Outcome on_segment(Instant now, ConnIndex index, const Segment& segment);
 
     /// Bytes in order and not consumed.
     [[nodiscard]] uint32_t readable(ConnIndex index) const;
-    /// front_chunk returns the oldest in-order payload, as far as it is not consumed; length 0 = nothing.
+    /// front_chunk returns the oldest in-order payload, as far as it is not consumed; length 0 =
+    /// nothing.
     [[nodiscard]] ByteRef front_chunk(ConnIndex index) const;
-    /// consume removes bytes from the front; the window grows by them.  Pre: bytes <= readable(index).
+    /// consume removes bytes from the front; the window grows by them.  Pre: bytes <=
+    /// readable(index).
     void consume(Instant now, ConnIndex index, uint32_t bytes);
-    /// add_readable appends undelivered data that a connection brought along (before any segment).  Its sequence
-    /// numbers end at rcv_nxt.  Owner: as with on_segment.  Returns false when there is no chunk left.
+    /// add_readable appends undelivered data that a connection brought along (before any segment).
+    /// Its sequence numbers end at rcv_nxt.  Owner: as with on_segment.  Returns false when there
+    /// is no chunk left.
     [[nodiscard]] bool add_readable(ConnIndex index, const ByteRef& ref);
-    /// peer_fin_received: the FIN is in order; with readable() == 0 everything before it was consumed.
+    /// peer_fin_received: the FIN is in order; with readable() == 0 everything before it was
+    /// consumed.
     [[nodiscard]] bool peer_fin_received(ConnIndex index) const;
     /// flush_ack sends what is owed of delayed ACKs with the next transmit.  R103
     void flush_ack(ConnIndex index);
 
     // ---------------------------------------------------------------- output
 
-    /// transmit fills `out` from ready connections, round robin, and returns how many segments it wrote.
+    /// transmit fills `out` from ready connections, round robin, and returns how many segments it
+    /// wrote.
     [[nodiscard]] uint32_t transmit(Instant now, std::span<TxSegment> out);
     [[nodiscard]] bool has_output() const;
 
     /// on_time runs what is due; its segments come with the next transmit.
     void on_time(Instant now);
-    /// next_deadline: when on_time has something to do at the earliest, or unset.  May be early, never late.
+    /// next_deadline: when on_time has something to do at the earliest, or unset.  May be early,
+    /// never late.
     [[nodiscard]] Instant next_deadline() const;
 
     struct Notified {
         ConnIndex conn  = no_conn;
         uint8_t notices = 0;  ///< bits of Notice, cleared by being taken
     };
+
     [[nodiscard]] uint32_t take_notified(std::span<Notified> out);
     /// notify puts a connection on the list again, for a caller that could not finish with it.
     void notify(ConnIndex index, uint8_t notices);
 
-    /// take_released returns payloads that the engine does not need any more (consumed, duplicate, dropped).
+    /// take_released returns payloads that the engine does not need any more (consumed, duplicate,
+    /// dropped).
     [[nodiscard]] uint32_t take_released(std::span<ByteRef> out);
 
     // ---------------------------------------------------------------- figures
@@ -228,23 +255,25 @@ class Engine {
         uint64_t challenge_acks         = 0;
         std::array<uint64_t, drop_count> drops{};
     };
+
     [[nodiscard]] const Counters& counters() const;
 
     /// What `conns` shows of one connection.
     struct Info {
-        State state       = State::closed;
-        uint32_t cwnd     = 0;
-        uint32_t ssthresh = 0;
-        uint32_t srtt_us  = 0;
-        uint32_t rto_us   = 0;
-        uint32_t snd_wnd  = 0;
-        uint32_t rcv_wnd  = 0;
-        uint32_t unacked  = 0;
-        uint32_t backlog  = 0;
-        uint32_t readable = 0;
-        uint16_t mss      = 0;
+        State state          = State::closed;
+        uint32_t cwnd        = 0;
+        uint32_t ssthresh    = 0;
+        uint32_t srtt_us     = 0;
+        uint32_t rto_us      = 0;
+        uint32_t snd_wnd     = 0;
+        uint32_t rcv_wnd     = 0;
+        uint32_t unacked     = 0;
+        uint32_t backlog     = 0;
+        uint32_t readable    = 0;
+        uint16_t mss         = 0;
         uint32_t retransmits = 0;
     };
+
     [[nodiscard]] Info info(ConnIndex index) const;
 
     /// Objects in use; all zero again when every connection was forgotten and every release taken.
@@ -253,6 +282,7 @@ class Engine {
         uint32_t send_items     = 0;
         uint32_t receive_chunks = 0;
     };
+
     [[nodiscard]] Usage usage() const;
 
     /// check_invariants asserts everything that must hold for one connection between calls.

@@ -7,13 +7,13 @@
 
 namespace flue::tcp {
 
-using ConnIndex              = uint32_t;
-constexpr ConnIndex no_conn  = UINT32_MAX;
-using ItemIndex              = uint32_t;
-constexpr ItemIndex no_item  = UINT32_MAX;
+using ConnIndex             = uint32_t;
+constexpr ConnIndex no_conn = UINT32_MAX;
+using ItemIndex             = uint32_t;
+constexpr ItemIndex no_item = UINT32_MAX;
 
-/// ByteRef names bytes that the engine never reads.  `region` means something to the caller only: an mbuf, a mapped
-/// memory region, an arena.
+/// ByteRef names bytes that the engine never reads.  `region` means something to the caller only:
+/// an mbuf, a mapped memory region, an arena.
 struct ByteRef {
     uint64_t region = 0;
     uint32_t offset = 0;
@@ -38,7 +38,7 @@ constexpr uint32_t slices_per_segment_max = 4;
 /// A segment to be sent.  Payload is the concatenation of its slices.
 struct TxSegment {
     ConnIndex conn = no_conn;
-    wire::TcpFields tcp;
+    wire::TcpFields tcp{};
     uint32_t payload_bytes = 0;
     uint8_t slice_count    = 0;
     std::array<SendSlice, slices_per_segment_max> slices{};

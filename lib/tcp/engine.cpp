@@ -1,0 +1,368 @@
+#include "tcp/engine.hpp"
+
+#include <algorithm>
+
+#include "tcp/impl.hpp"
+#include "tcp/rtt.hpp"
+
+namespace flue::tcp {
+
+Engine::Impl::Impl(const Options& options_in)
+    : options(options_in),
+      tcbs(std::make_unique<Tcb[]>(options.limits.connections)),
+      colds(std::make_unique<TcbCold[]>(options.limits.connections)),
+      items(options.limits.send_items),
+      chunks(options.limits.receive_chunks),
+      reassembly_reserve(options.limits.receive_chunks / 8) {
+    FLUE_ASSERT(options.limits.connections < no_index / 2);
+}
+
+Conn Engine::Impl::at(ConnIndex index) const {
+    FLUE_ASSERT(index < options.limits.connections);
+    return Conn{index, tcbs[index], colds[index]};
+}
+
+void Engine::Impl::clock(Instant present) {
+    now  = std::max(now, present);
+    tick = static_cast<uint32_t>(now.us / 1000);
+}
+
+// ---------------------------------------------------------------- lists
+
+void Engine::Impl::queue_ready(Conn c) {
+    if (!decltype(ready)::listed(c.tcb)) {
+        ready.push_back(tcbs.get(), c.index);
+    }
+}
+
+void Engine::Impl::queue_urgent(Conn c, Pending what) {
+    c.tcb.request(what);
+    if (decltype(urgent)::listed(c.cold)) {
+        return;
+    }
+    if (what == pending_reset) {
+        urgent.push_front(colds.get(), c.index);
+    } else {
+        urgent.push_back(colds.get(), c.index);
+    }
+}
+
+void Engine::Impl::notify(Conn c, uint32_t notices) {
+    c.tcb.notices = static_cast<uint8_t>(c.tcb.notices | notices);
+    if (!decltype(notified)::listed(c.cold)) {
+        notified.push_back(colds.get(), c.index);
+    }
+}
+
+void Engine::Impl::release_chunk(uint32_t chunk) {
+    if (chunks[chunk].ref.length == 0) {
+        chunks.give(chunk);
+        return;
+    }
+    chunks[chunk].next = released_first;
+    released_first     = chunk;
+}
+
+// ---------------------------------------------------------------- sending
+
+ItemIndex Engine::Impl::first_item(const Tcb& tcb) const {
+    return tcb.item_last == no_item ? no_item : items[tcb.item_last].next;
+}
+
+uint32_t Engine::Impl::post_room(const Tcb& tcb) const {
+    if (tcb.is(flag_fin_queued)) {
+        const bool missing = fin_was_sent(tcb.state) && tcb.snd_end + 1 < tcb.snd_max;
+        return missing ? bytes_between(tcb.snd_end + 1, tcb.snd_max) : 0;
+    }
+    return send_backlog_max - backlog(tcb);
+}
+
+ItemIndex Engine::Impl::post_send(Conn c, const ByteRef& ref, bool fin) {
+    Tcb& tcb = c.tcb;
+    FLUE_ASSERT(tcb.is(flag_in_use));
+    if (ref.length > post_room(tcb) || (fin && tcb.is(flag_fin_queued))) {
+        return no_item;
+    }
+    const ItemIndex index = items.take();
+    items[index]          = SendItem{.ref = ref, .start = tcb.snd_end, .next = index, .fin = fin};
+    if (tcb.item_last != no_item) {
+        items[index].next         = items[tcb.item_last].next;
+        items[tcb.item_last].next = index;
+    }
+    tcb.item_last = index;
+    tcb.snd_end += ref.length;
+    if (fin) {
+        tcb.set(flag_fin_queued);
+    }
+    notify_acked(c);
+    if (wants_to_send(tcb)) {
+        queue_ready(c);
+    }
+    return index;
+}
+
+void Engine::Impl::pop_item(Conn c, ItemIndex item) {
+    Tcb& tcb = c.tcb;
+    FLUE_ASSERT(item == first_item(tcb));
+    if (tcb.item_cursor == item) {
+        tcb.item_cursor = no_item;
+    }
+    if (tcb.item_last == item) {
+        tcb.item_last = no_item;
+    } else {
+        items[tcb.item_last].next = items[item].next;
+    }
+    items.give(item);
+}
+
+// ---------------------------------------------------------------- receiving
+
+void Engine::Impl::consume(Conn c, uint32_t bytes) {
+    Tcb& tcb = c.tcb;
+    FLUE_ASSERT(bytes <= tcb.readable);
+    tcb.readable -= bytes;
+    while (bytes > 0) {
+        Chunk& chunk         = chunks[tcb.chunk_first];
+        const uint32_t taken = std::min<uint32_t>(bytes, chunk.kept_bytes);
+        bytes -= taken;
+        if (taken < chunk.kept_bytes) {
+            chunk.skip += taken;
+            chunk.start += taken;
+            chunk.kept_bytes = (chunk.kept_bytes - taken) & chunk_bytes_max;
+            break;
+        }
+        const uint32_t index = tcb.chunk_first;
+        tcb.chunk_first      = chunk.next;
+        release_chunk(index);
+    }
+    if (!tcb.frozen() && peer_may_send(tcb.state) && window_update_due(tcb)) {
+        acknowledge_now(c);
+    }
+}
+
+bool Engine::Impl::add_readable(Conn c, const ByteRef& ref) {
+    FLUE_ASSERT(ref.length <= chunk_bytes_max);
+    if (chunks.free_count() == 0) {
+        return false;
+    }
+    const uint32_t index = chunks.take();
+    Chunk& chunk         = chunks[index];
+    chunk                = Chunk{};
+    chunk.ref            = ref;
+    chunk.kept_bytes     = ref.length & chunk_bytes_max;
+    link_readable(c.tcb, index);
+    notify(c, notice_received);
+    return true;
+}
+
+/// Appends a chunk to what can be read.
+void Engine::Impl::link_readable(Tcb& tcb, uint32_t chunk) {
+    chunks[chunk].next = no_index;
+    if (tcb.chunk_first == no_index) {
+        tcb.chunk_first = chunk;
+    } else {
+        chunks[tcb.chunk_last].next = chunk;
+    }
+    tcb.chunk_last = chunk;
+    tcb.readable += chunks[chunk].kept_bytes;
+}
+
+// ---------------------------------------------------------------- the calls
+
+Engine::Engine(const Options& options) : impl_(std::make_unique<Impl>(options)) {
+}
+
+Engine::~Engine() = default;
+
+Engine::Refusal Engine::adopt(Instant now,
+                              ConnIndex index,
+                              const Parameters& parameters,
+                              const Delegated& state) {
+    impl_->clock(now);
+    return impl_->adopt(index, parameters, state);
+}
+
+void Engine::snapshot(Instant now, ConnIndex index, Delegated& state) const {
+    impl_->snapshot(now, index, state);
+}
+
+void Engine::forget(ConnIndex index) {
+    impl_->forget(impl_->at(index));
+}
+
+State Engine::state(ConnIndex index) const {
+    return impl_->at(index).tcb.state;
+}
+
+UploadReason Engine::upload_reason(ConnIndex index) const {
+    return static_cast<UploadReason>(impl_->at(index).cold.upload_reason);
+}
+
+uint32_t Engine::free_items() const {
+    return impl_->items.free_count();
+}
+
+uint32_t Engine::post_room(ConnIndex index) const {
+    return impl_->post_room(impl_->at(index).tcb);
+}
+
+ItemIndex Engine::post_send(Instant now, ConnIndex index, const ByteRef& ref, bool fin) {
+    impl_->clock(now);
+    return impl_->post_send(impl_->at(index), ref, fin);
+}
+
+void Engine::abort(Instant now, ConnIndex index) {
+    impl_->clock(now);
+    impl_->abort(impl_->at(index));
+}
+
+void Engine::stop(ConnIndex index) {
+    impl_->stop(impl_->at(index));
+}
+
+ItemIndex Engine::front_item(ConnIndex index) const {
+    return impl_->first_item(impl_->at(index).tcb);
+}
+
+uint32_t Engine::acked_bytes(ConnIndex index, ItemIndex item) const {
+    const Seq una        = impl_->at(index).tcb.snd_una;
+    const SendItem& sent = impl_->items[item];
+    return una <= sent.start ? 0 : std::min(bytes_between(sent.start, una), sent.ref.length);
+}
+
+bool Engine::fully_acked(ConnIndex index, ItemIndex item) const {
+    return impl_->fully_acked(impl_->at(index).tcb, item);
+}
+
+const ByteRef& Engine::item_ref(ItemIndex item) const {
+    return impl_->items[item].ref;
+}
+
+void Engine::pop_item(ConnIndex index, ItemIndex item) {
+    const Conn c = impl_->at(index);
+    FLUE_ASSERT(c.tcb.frozen() || impl_->fully_acked(c.tcb, item));
+    impl_->pop_item(c, item);
+}
+
+uint32_t Engine::send_backlog(ConnIndex index) const {
+    return backlog(impl_->at(index).tcb);
+}
+
+Engine::Outcome Engine::on_segment(Instant now, ConnIndex index, const Segment& segment) {
+    impl_->clock(now);
+    return impl_->on_segment(impl_->at(index), segment);
+}
+
+uint32_t Engine::readable(ConnIndex index) const {
+    return impl_->at(index).tcb.readable;
+}
+
+ByteRef Engine::front_chunk(ConnIndex index) const {
+    const uint32_t first = impl_->at(index).tcb.chunk_first;
+    if (first == no_index) {
+        return {};
+    }
+    const Chunk& chunk = impl_->chunks[first];
+    return {.region = chunk.ref.region,
+            .offset = chunk.ref.offset + chunk.skip,
+            .length = chunk.kept_bytes};
+}
+
+void Engine::consume(Instant now, ConnIndex index, uint32_t bytes) {
+    impl_->clock(now);
+    impl_->consume(impl_->at(index), bytes);
+}
+
+bool Engine::add_readable(ConnIndex index, const ByteRef& ref) {
+    return impl_->add_readable(impl_->at(index), ref);
+}
+
+bool Engine::peer_fin_received(ConnIndex index) const {
+    return impl_->at(index).tcb.is(flag_peer_fin);
+}
+
+void Engine::flush_ack(ConnIndex index) {
+    const Conn c = impl_->at(index);
+    if (!c.tcb.frozen() && c.tcb.ack_segments > 0) {
+        impl_->acknowledge_now(c);
+    }
+}
+
+uint32_t Engine::transmit(Instant now, std::span<TxSegment> out) {
+    impl_->clock(now);
+    return impl_->transmit(out);
+}
+
+bool Engine::has_output() const {
+    return !impl_->urgent.empty() || !impl_->ready.empty();
+}
+
+void Engine::on_time(Instant now) {
+    impl_->clock(now);
+    impl_->on_time();
+}
+
+Instant Engine::next_deadline() const {
+    return impl_->next_deadline();
+}
+
+uint32_t Engine::take_notified(std::span<Notified> out) {
+    uint32_t count = 0;
+    while (count < out.size() && !impl_->notified.empty()) {
+        const Conn c          = impl_->at(impl_->notified.pop_front(impl_->colds.get()));
+        const uint8_t notices = c.tcb.notices;
+        c.tcb.notices         = 0;
+        if (notices != 0) {  // else forgotten since
+            out[count++] = {.conn = c.index, .notices = notices};
+        }
+    }
+    return count;
+}
+
+void Engine::notify(ConnIndex index, uint8_t notices) {
+    impl_->notify(impl_->at(index), notices);
+}
+
+uint32_t Engine::take_released(std::span<ByteRef> out) {
+    uint32_t count = 0;
+    while (count < out.size() && impl_->released_first != no_index) {
+        const uint32_t index  = impl_->released_first;
+        impl_->released_first = impl_->chunks[index].next;
+        out[count++]          = impl_->chunks[index].ref;
+        impl_->chunks.give(index);
+    }
+    return count;
+}
+
+const Engine::Counters& Engine::counters() const {
+    return impl_->counters;
+}
+
+Engine::Info Engine::info(ConnIndex index) const {
+    const Conn c = impl_->at(index);
+    return {.state    = c.tcb.state,
+            .cwnd     = c.tcb.cwnd,
+            .ssthresh = c.tcb.ssthresh,
+            .srtt_us  = c.tcb.srtt_us_x8 / 8,
+            .rto_us =
+                rtt::backed_off_us(impl_->rto_us(c.tcb), c.cold.backoff, impl_->options.rto_max_us),
+            .snd_wnd     = c.tcb.snd_wnd,
+            .rcv_wnd     = c.tcb.rcv_wnd(),
+            .unacked     = c.tcb.flight_size(),
+            .backlog     = backlog(c.tcb),
+            .readable    = c.tcb.readable,
+            .mss         = c.tcb.mss,
+            .retransmits = c.cold.retransmits};
+}
+
+Engine::Usage Engine::usage() const {
+    return {.connections    = impl_->connection_count,
+            .send_items     = impl_->items.used_count(),
+            .receive_chunks = impl_->chunks.used_count()};
+}
+
+void Engine::check_invariants(ConnIndex index) const {
+    impl_->check_invariants(index);
+}
+
+}  // namespace flue::tcp

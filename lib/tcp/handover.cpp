@@ -1,0 +1,227 @@
+#include <algorithm>
+
+#include "tcp/congestion.hpp"
+#include "tcp/impl.hpp"
+#include "tcp/rtt.hpp"
+
+// Hand-over: a connection comes with adopt and leaves with snapshot and forget.
+
+namespace flue::tcp {
+
+namespace {
+
+constexpr uint16_t mss_min = 48;  ///< leaves 8 bytes beside a full set of options, as Linux has it
+constexpr uint32_t window_max            = 1U << 30;
+constexpr uint8_t wind_shift_max         = 14;  ///< RFC 7323 §2.3
+constexpr uint32_t ka_timeout_default_ms = 7'200'000;
+constexpr uint32_t timer_ms_max          = INT32_MAX;
+
+bool adoptable_state(State state) {
+    return state != State::closed && state != State::time_wait;
+}
+
+/// R15, and numbers that no TCP can have arrived at.
+bool plausible(const Parameters& parameters, const Delegated& state) {
+    const bool ordered = state.snd_una <= state.snd_nxt && state.snd_nxt <= state.snd_max;
+    const bool near    = bytes_between(state.snd_una, state.snd_max) <= send_backlog_max;
+    const bool windows = state.rcv_wnd <= window_max && state.snd_wnd <= window_max &&
+                         parameters.rcv_wnd_max <= window_max;
+    const bool shifts =
+        parameters.snd_wind_shift <= wind_shift_max && parameters.rcv_wind_shift <= wind_shift_max;
+    const bool fin_fits = !fin_is_outstanding(state.state) || state.snd_una < state.snd_max;
+    const bool fin_done = state.state != State::fin_wait_2 || state.snd_una == state.snd_max;
+    return adoptable_state(state.state) && ordered && near && windows && shifts && fin_fits &&
+           fin_done;
+}
+
+void set_flags(Tcb& tcb, const Parameters& parameters, State state) {
+    const auto set_if = [&tcb](bool condition, Flag flag) {
+        if (condition) {
+            tcb.set(flag);
+        }
+    };
+    tcb.set(flag_in_use);
+    tcb.set(flag_quick_ack);
+    set_if(parameters.timestamps, flag_timestamps);
+    set_if(parameters.sack, flag_sack);
+    set_if(parameters.nagle, flag_nagle);
+    set_if(parameters.keep_alive, flag_keep_alive);
+    set_if(fin_was_sent(state), flag_fin_queued);
+    set_if(!peer_may_send(state), flag_peer_fin);
+}
+
+int32_t remaining_ms(bool running, uint32_t due, uint32_t tick) {
+    if (!running) {
+        return -1;
+    }
+    return before(tick, due) ? static_cast<int32_t>(due - tick) : 0;
+}
+
+uint32_t timer_ms(int32_t delta_ms) {
+    return static_cast<uint32_t>(std::max(delta_ms, 0));
+}
+
+/// Everything but the place on the list of connections to be served, which outlives the connection.
+void reset(Tcb& tcb) {
+    const uint32_t ready_next = tcb.ready_next;
+    tcb                       = Tcb{};
+    tcb.ready_next            = ready_next;
+}
+
+bool in_recovery(const Delegated& state) {
+    return state.dup_ack_count >= 3 && state.snd_una < state.recover &&
+           state.recover <= state.snd_max;
+}
+
+}  // namespace
+
+Engine::Refusal Engine::Impl::adopt(ConnIndex index,
+                                    const Parameters& parameters,
+                                    const Delegated& state) {
+    const Conn c = at(index);
+    FLUE_ASSERT(!c.tcb.is(flag_in_use));
+    if (!plausible(parameters, state)) {
+        return Refusal::state;
+    }
+    Tcb& tcb = c.tcb;
+    reset(tcb);
+    set_flags(tcb, parameters, state.state);
+    tcb.state = state.state;
+
+    tcb.mss   = std::max(parameters.mss, mss_min);
+    tcb.wind_shifts =
+        static_cast<uint8_t>(parameters.snd_wind_shift | (parameters.rcv_wind_shift << 4));
+    tcb.snd_una      = state.snd_una;
+    tcb.snd_nxt      = state.snd_nxt;
+    tcb.snd_max      = state.snd_max;
+    tcb.snd_end      = state.state == State::fin_wait_2 ? state.snd_una - 1 : state.snd_una;
+    tcb.snd_wnd      = state.snd_wnd;
+    tcb.snd_wl1      = state.snd_wl1;
+    tcb.srtt_us_x8   = state.srtt_us_x8;
+    tcb.rttvar_us_x4 = state.rttvar_us_x4;
+    tcb.ssthresh     = std::max(state.ssthresh, 2 * tcb.smss());
+    tcb.cwnd         = std::clamp(state.cwnd, tcb.smss(), congestion::cwnd_max);
+    if (state.cwnd == 0) {
+        tcb.cwnd = congestion::initial_window(tcb);
+    }
+    tcb.rcv_nxt     = state.rcv_nxt;
+    tcb.rcv_wnd_max = parameters.rcv_wnd_max;
+    tcb.rcv_adv =
+        state.rcv_nxt + std::min(state.rcv_wnd, uint32_t{UINT16_MAX} << parameters.rcv_wind_shift);
+    tcb.last_ack_sent = state.rcv_nxt;
+    tcb.ts_recent     = state.ts_recent;
+    tcb.ts_offset     = state.ts_time - tick;
+    tcb.rtt_time_us   = now_us32();
+
+    TcbCold cold;
+    cold.urgent_next    = c.cold.urgent_next;
+    cold.notify_next    = c.cold.notify_next;
+    cold.recover        = state.recover;
+    cold.max_snd_wnd    = std::max(state.max_snd_wnd, state.snd_wnd);
+    cold.max_rt_ms      = parameters.max_rt_ms;
+    cold.ka_timeout_ms  = parameters.ka_timeout_ms != 0
+                              ? std::min(parameters.ka_timeout_ms, timer_ms_max)
+                              : ka_timeout_default_ms;
+    cold.ka_interval_ms = std::min(parameters.ka_interval_ms, timer_ms_max);
+    cold.ka_probe_count = parameters.ka_probe_count;
+    cold.challenge_time = tick - timer_ms_max;
+    c.cold              = cold;
+    adopt_recovery(c, state);
+    adopt_timers(c, state);
+    ++connection_count;
+    return Refusal::none;
+}
+
+/// Goes on where the giver was in repairing a loss.
+void Engine::Impl::adopt_recovery(Conn c, const Delegated& state) {
+    Tcb& tcb                = c.tcb;
+    tcb.dup_ack_count       = state.dup_ack_count;
+    tcb.retransmit_count    = state.retransmit_count;
+    c.cold.backoff          = state.retransmit_count;
+    c.cold.retransmit_since = tick - state.total_rt_ms;
+    if (in_recovery(state)) {
+        tcb.set(flag_recovery);
+        queue_urgent(c, pending_retransmit);
+    }
+}
+
+void Engine::Impl::adopt_timers(Conn c, const Delegated& state) {
+    Tcb& tcb               = c.tcb;
+    const bool running     = state.retransmit_delta_ms >= 0;
+    const uint32_t carried = tick + timer_ms(state.retransmit_delta_ms);
+    tcb.last_received      = tick - std::min(state.ts_recent_age_ms, timer_ms_max);
+    if (tcb.state == State::fin_wait_2) {
+        start_timer(
+            c, timer_retransmit, running ? carried : tick + ticks_of_us(options.fin_wait_2_us));
+    } else if (running && (tcb.snd_una < tcb.snd_max || tcb.snd_wnd == 0)) {
+        start_timer(c, timer_retransmit, carried);
+    } else if (tcb.snd_una < tcb.snd_max) {
+        start_retransmit_timer(c);
+    }
+    if (tcb.snd_wnd == 0 && tcb.state != State::fin_wait_2 && tcb.runs(timer_retransmit)) {
+        tcb.set(flag_window_probe);
+    }
+    if (tcb.is(flag_keep_alive) && state.ka_delta_ms >= 0) {
+        const uint32_t delta = timer_ms(state.ka_delta_ms);
+        c.cold.ka_unanswered = state.ka_probes_unanswered;
+        if (c.cold.ka_unanswered == 0) {
+            tcb.last_received = tick + std::min(delta, c.cold.ka_timeout_ms) - c.cold.ka_timeout_ms;
+        }
+        start_timer(c, timer_keep_alive, tick + delta);
+    } else if (tcb.is(flag_keep_alive)) {
+        start_timer(c, timer_keep_alive, tick + c.cold.ka_timeout_ms);
+    }
+    if (running && state.retransmit_delta_ms == 0) {
+        run_timers(c);  // R12: at once
+    }
+}
+
+/// Spec: R11, R12, R13
+void Engine::Impl::snapshot(Instant at_time, ConnIndex index, Delegated& state) const {
+    const Tcb& tcb             = tcbs[index];
+    const TcbCold& cold        = colds[index];
+    const uint32_t tick_then   = static_cast<uint32_t>(at_time.us / 1000);
+    const bool timer_travels   = tcb.runs(timer_retransmit) && tcb.state != State::time_wait;
+    const bool repairing       = tcb.retransmit_count > 0 && !tcb.is(flag_window_probe);
+    state                      = Delegated{};
+    state.state                = tcb.state;
+    state.rcv_nxt              = tcb.rcv_nxt;
+    state.rcv_wnd              = tcb.rcv_wnd();
+    state.snd_una              = tcb.snd_una;
+    state.snd_nxt              = tcb.snd_nxt;
+    state.snd_max              = tcb.snd_max;
+    state.snd_wnd              = tcb.snd_wnd;
+    state.max_snd_wnd          = cold.max_snd_wnd;
+    state.snd_wl1              = tcb.snd_wl1;
+    state.cwnd                 = tcb.cwnd;
+    state.ssthresh             = tcb.ssthresh;
+    state.srtt_us_x8           = tcb.srtt_us_x8;
+    state.rttvar_us_x4         = tcb.rttvar_us_x4;
+    state.ts_recent            = tcb.ts_recent;
+    state.ts_recent_age_ms     = tick_then - tcb.last_received;
+    state.ts_time              = tick_then + tcb.ts_offset;
+    state.total_rt_ms          = repairing ? tick_then - cold.retransmit_since : 0;
+    state.dup_ack_count        = tcb.dup_ack_count;
+    state.retransmit_count     = tcb.retransmit_count;
+    state.ka_probes_unanswered = cold.ka_unanswered;
+    state.ka_delta_ms = remaining_ms(tcb.runs(timer_keep_alive), cold.keep_alive_due, tick_then);
+    state.retransmit_delta_ms = remaining_ms(timer_travels, tcb.retransmit_due, tick_then);
+    state.recover             = cold.recover;
+}
+
+void Engine::Impl::forget(Conn c) {
+    Tcb& tcb = c.tcb;
+    FLUE_ASSERT(tcb.is(flag_in_use));
+    if (tcb.runs(timer_in_wheel)) {
+        wheel.remove(*this, c.index);
+    }
+    drop_reassembly(c);
+    consume(c, tcb.readable);
+    while (tcb.item_last != no_item) {
+        pop_item(c, first_item(tcb));
+    }
+    reset(tcb);
+    --connection_count;
+}
+
+}  // namespace flue::tcp

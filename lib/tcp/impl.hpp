@@ -1,0 +1,253 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "base/index_list.hpp"
+#include "base/index_pool.hpp"
+#include "base/timer_wheel.hpp"
+#include "tcp/engine.hpp"
+#include "tcp/tcb.hpp"
+
+namespace flue::tcp {
+
+/// A connection in hand.
+struct Conn {
+    ConnIndex index;
+    Tcb& tcb;
+    TcbCold& cold;
+};
+
+/// A segment on its way through the steps of RFC 9293 §3.10.7.4, cut down to what is new and in the
+/// window.
+struct Arrival {
+    const Segment& segment;
+    Seq seq;
+    uint32_t skip  = 0;  ///< payload bytes cut off at the front
+    uint32_t bytes = 0;  ///< payload bytes left
+    bool fin       = false;
+    bool cut       = false;  ///< something beyond the window was cut off
+    bool kept      = false;  ///< the payload is the engine's now
+
+    [[nodiscard]] Seq end() const { return seq + bytes; }
+};
+
+/// What a step says: nothing, to go on, or how the segment ended.
+using Verdict             = std::optional<Drop>;
+constexpr Verdict proceed = std::nullopt;
+
+/// What the next segment of new data would be.
+struct Plan {
+    uint32_t bytes = 0;
+    bool fin       = false;
+
+    [[nodiscard]] bool any() const { return bytes > 0 || fin; }
+};
+
+/// The caller's array and how far it is filled.
+struct Batch {
+    std::span<TxSegment> out;
+    uint32_t count = 0;
+
+    [[nodiscard]] bool full() const { return count == out.size(); }
+};
+
+struct Engine::Impl {
+    explicit Impl(const Options& options_in);
+
+    // ------------------------------------------------ engine.cpp: lists, memory
+    [[nodiscard]] Conn at(ConnIndex index) const;
+    void clock(Instant now);
+
+    [[nodiscard]] uint32_t now_us32() const { return static_cast<uint32_t>(now.us); }
+
+    [[nodiscard]] uint32_t timestamp_of(const Tcb& tcb) const { return tick + tcb.ts_offset; }
+
+    [[nodiscard]] uint32_t post_room(const Tcb& tcb) const;
+    ItemIndex post_send(Conn c, const ByteRef& ref, bool fin);
+    void pop_item(Conn c, ItemIndex item);
+    void consume(Conn c, uint32_t bytes);
+    bool add_readable(Conn c, const ByteRef& ref);
+    void link_readable(Tcb& tcb, uint32_t chunk);
+    void queue_ready(Conn c);
+    void queue_urgent(Conn c, Pending what);
+    [[nodiscard]] ItemIndex first_item(const Tcb& tcb) const;
+    void notify(Conn c, uint32_t notices);
+    /// Puts a chunk on the list of payloads that go back to the caller.
+    void release_chunk(uint32_t chunk);
+
+    // ------------------------------------------------ handover.cpp
+    Refusal adopt(ConnIndex index, const Parameters& parameters, const Delegated& state);
+    void adopt_recovery(Conn c, const Delegated& state);
+    void adopt_timers(Conn c, const Delegated& state);
+    void snapshot(Instant at_time, ConnIndex index, Delegated& state) const;
+    void forget(Conn c);
+
+    // ------------------------------------------------ invariants.cpp
+    void check_invariants(ConnIndex index) const;
+
+    // ------------------------------------------------ input.cpp
+    Outcome on_segment(Conn c, const Segment& segment);
+    Drop receive_predicted(Conn c, Arrival& a);
+    Drop segment_arrives(Conn c, Arrival& a);
+    Verdict check_open(Conn c, const Arrival& a);
+    Verdict check_timestamps(Conn c, const Arrival& a);
+    Verdict check_sequence(Conn c, Arrival& a);
+    Verdict check_rst(Conn c, const Arrival& a);
+    Verdict check_syn(Conn c, const Arrival& a);
+    Verdict check_urgent(Conn c, const Arrival& a);
+    void record_timestamp(Conn c, const Arrival& a);
+    /// answer_unacceptable owes an ACK to a segment that is not processed; those without text are
+    /// limited in rate.
+    void answer_unacceptable(Conn c, const Arrival& a);
+    /// challenge owes a challenge ACK unless the last limited answer is less than `interval_ms`
+    /// ago.  RFC 5961 §7
+    void challenge(Conn c, uint32_t interval_ms);
+    void start_blind_check(Conn c);
+    /// segment_accepted notes that the peer is alive: sequence number and ACK are acceptable.
+    void segment_accepted(Conn c, const Arrival& a);
+
+    // ------------------------------------------------ input_ack.cpp
+    Verdict check_ack(Conn c, const Arrival& a);
+    void new_ack(Conn c, Seq ack, const wire::TcpFields& fields);
+    void measure_rtt(Conn c, Seq ack, const wire::TcpFields& fields);
+    void update_send_window(Conn c, const Arrival& a);
+    void notify_acked(Conn c);
+    [[nodiscard]] bool fully_acked(const Tcb& tcb, ItemIndex item) const;
+
+    // ------------------------------------------------ input_text.cpp
+    Drop process_text(Conn c, Arrival& a);
+    Drop receive_in_order(Conn c, Arrival& a);
+    void append_in_order(Conn c, uint32_t chunk);
+    void owe_ack(Conn c, bool at_once);
+    void acknowledge_now(Conn c);
+
+    // ------------------------------------------------ reassembly.cpp
+    Drop keep_out_of_order(Conn c, Arrival& a);
+    /// pull_in_order moves what has become in order; returns whether a FIN has, too.
+    bool pull_in_order(Conn c);
+    void drop_reassembly(Conn c);
+    uint8_t sack_ranges(const Tcb& tcb, const TcbCold& cold, std::span<wire::SackRange> out) const;
+    /// take_chunk makes a chunk of what is left of an arrival, linked nowhere.  Pre: a chunk is
+    /// free.
+    uint32_t take_chunk(Arrival& a);
+
+    // ------------------------------------------------ recovery.cpp
+    void duplicate_ack(Conn c);
+    /// recovery_ack handles new data acknowledged during fast recovery; returns whether the timer
+    /// is to be restarted.
+    bool recovery_ack(Conn c, uint32_t bytes);
+    void retransmit_timed_out(Conn c);
+    void window_probe_timed_out(Conn c);
+    [[nodiscard]] bool retransmits_exhausted(Conn c) const;
+
+    // ------------------------------------------------ output.cpp
+    uint32_t transmit(std::span<TxSegment> out);
+    /// send_pending and send_data give a connection its turn; they return whether it wants another.
+    bool send_pending(Conn c, Batch& batch);
+    bool send_data(Conn c, Batch& batch);
+    void send_retransmit(Conn c, Batch& batch);
+    void send_window_probe(Conn c, Batch& batch);
+    void send_reset(Conn c, Batch& batch);
+    void send_control(Conn c, Batch& batch, Seq seq, uint32_t flags);
+    /// emit_data puts a segment of up to `plan.bytes` from `seq` into the batch; returns sequence
+    /// numbers used.
+    uint32_t emit_data(Conn c, Batch& batch, Seq seq, Plan plan);
+    void sent(Conn c, Seq seq, Seq end);
+    void fill_header(Conn c, TxSegment& tx, Seq seq, uint32_t flags);
+    uint32_t fill_slices(Tcb& tcb, TxSegment& tx, Seq seq, uint32_t bytes) const;
+    /// plan_data: what may be sent next; `forced`: even a small segment.
+    [[nodiscard]] Plan plan_data(Conn c, bool forced) const;
+    /// watch_output sees to it that what is outstanding, or waits for the window, has a timer.
+    void watch_output(Conn c);
+    void end_window_probe(Conn c);
+    uint16_t select_window(Tcb& tcb) const;
+    [[nodiscard]] bool window_update_due(const Tcb& tcb) const;
+
+    // ------------------------------------------------ close.cpp
+    void set_state(Conn c, State to);
+    void close(Conn c);
+    void abort(Conn c);
+    void stop(Conn c);
+    void enter_time_wait(Conn c);
+    void receive_fin(Conn c);
+    void fin_sent(Conn c);
+    void fin_acknowledged(Conn c);
+    void request_upload(Conn c, UploadReason reason);
+    /// give_up asks for the upload and leaves everything else as it is.  R90, R95
+    void give_up(Conn c);
+
+    // ------------------------------------------------ timers.cpp
+    void on_time();
+    Instant next_deadline() const;
+
+    TimerLink& timer_link(uint32_t index) { return colds[index].wheel; }
+
+    [[nodiscard]] uint32_t timer_due(uint32_t index) const { return tcbs[index].wheel_due; }
+
+    void start_timer(Conn c, Timer timer, uint32_t at_tick);
+    void start_retransmit_timer(Conn c);
+    void arm_wheel(Conn c, uint32_t due_tick);
+    void run_timers(Conn c);
+    void run_state_timer(Conn c);
+    void keep_alive_timed_out(Conn c);
+    [[nodiscard]] uint32_t rto_us(const Tcb& tcb) const;
+
+    Options options;
+    std::unique_ptr<Tcb[]> tcbs;
+    std::unique_ptr<TcbCold[]> colds;
+    IndexPool<SendItem, &SendItem::next> items;
+    IndexPool<Chunk, &Chunk::next> chunks;
+    uint32_t reassembly_reserve;  ///< chunks that out-of-order data leaves to data in order
+
+    IndexList<TcbCold, &TcbCold::urgent_next>
+        urgent;                              ///< something Pending: served before new data
+    IndexList<Tcb, &Tcb::ready_next> ready;  ///< new data
+    IndexList<TcbCold, &TcbCold::notify_next> notified;
+    uint32_t released_first = no_index;  ///< chunks through `next`
+    TimerWheel wheel;
+
+    Instant now;        ///< of the call that is running
+    uint32_t tick = 0;  ///< the same in ms, modulo 2^32: the clock of timers and timestamps
+
+    uint32_t connection_count = 0;
+    Counters counters;
+};
+
+/// Answers to segments without text, and to strange ACKs, keep this distance.  As Linux's
+/// tcp_invalid_ratelimit.
+constexpr uint32_t ack_answer_interval_ms = 500;
+
+/// Microseconds as ticks, rounded up.
+constexpr uint32_t ticks_of_us(uint32_t us) {
+    return us / 1000 + (us % 1000 != 0 ? 1 : 0);
+}
+
+/// before: tick a is before tick b, modulo 2^32.
+constexpr bool before(uint32_t a, uint32_t b) {
+    return static_cast<int32_t>(a - b) < 0;
+}
+
+/// One past the last sequence number that may go on the wire: the posted bytes, and the FIN once
+/// its place is certain. After adopt in a state with a FIN outstanding, its place is certain and
+/// posted bytes may be missing before it.
+[[nodiscard]] inline Seq send_limit(const Tcb& tcb) {
+    if (!tcb.is(flag_fin_queued)) {
+        return tcb.snd_end;
+    }
+    const bool placed =
+        fin_was_sent(tcb.state) ? tcb.snd_end + 1 == tcb.snd_max : tcb.snd_end >= tcb.snd_max;
+    return placed ? tcb.snd_end + 1 : tcb.snd_end;
+}
+
+/// Bytes posted and not acknowledged, FIN not counted.
+[[nodiscard]] inline uint32_t backlog(const Tcb& tcb) {
+    return tcb.snd_una < tcb.snd_end ? bytes_between(tcb.snd_una, tcb.snd_end) : 0;
+}
+
+[[nodiscard]] inline bool wants_to_send(const Tcb& tcb) {
+    return send_limit(tcb) > tcb.snd_nxt;
+}
+
+}  // namespace flue::tcp

@@ -1,0 +1,69 @@
+#include "tcp/impl.hpp"
+
+namespace flue::tcp {
+
+/// Spec: RFC 9293 §3.10.7.4 seventh and eighth
+Drop Engine::Impl::process_text(Conn c, Arrival& a) {
+    Tcb& tcb = c.tcb;
+    if (a.bytes == 0 && !a.fin) {
+        if (a.cut) {
+            acknowledge_now(c);
+            return Drop::receive_window_full;
+        }
+        return Drop::none;
+    }
+    if (!peer_may_send(tcb.state)) {
+        acknowledge_now(c);
+        return Drop::text_after_fin;
+    }
+    if (a.seq == tcb.rcv_nxt) {
+        return receive_in_order(c, a);
+    }
+    acknowledge_now(c);  // RFC 5681 §4.2: a duplicate ACK at once
+    return keep_out_of_order(c, a);
+}
+
+Drop Engine::Impl::receive_in_order(Conn c, Arrival& a) {
+    Tcb& tcb          = c.tcb;
+    const bool filled = tcb.reassembly_first != no_index;
+    if (a.bytes > 0) {
+        if (chunks.free_count() == 0) {
+            return Drop::no_chunk;
+        }
+        append_in_order(c, take_chunk(a));
+    }
+    const bool fin = filled ? pull_in_order(c) || a.fin : a.fin;
+    owe_ack(c, filled || fin || a.cut);
+    if (fin) {
+        receive_fin(c);
+    }
+    return Drop::none;
+}
+
+/// Pre: the chunk starts at rcv_nxt.
+void Engine::Impl::append_in_order(Conn c, uint32_t chunk) {
+    Tcb& tcb        = c.tcb;
+    Chunk& received = chunks[chunk];
+    FLUE_ASSERT(received.start == tcb.rcv_nxt);
+    link_readable(tcb, chunk);
+    tcb.rcv_nxt += received.kept_bytes;
+    counters.bytes_in += received.kept_bytes;
+    notify(c, received.psh ? notice_received | notice_pushed : notice_received);
+}
+
+/// Spec: RFC 9293 §3.8.6.3, RFC 5681 §4.2
+void Engine::Impl::owe_ack(Conn c, bool at_once) {
+    Tcb& tcb = c.tcb;
+    ++tcb.ack_segments;
+    if (at_once || tcb.is(flag_quick_ack) || tcb.ack_segments >= options.ack_every_segments) {
+        acknowledge_now(c);
+    } else if (!tcb.runs(timer_delayed_ack)) {
+        start_timer(c, timer_delayed_ack, tick + ticks_of_us(options.delayed_ack_us));
+    }
+}
+
+void Engine::Impl::acknowledge_now(Conn c) {
+    queue_urgent(c, pending_ack);
+}
+
+}  // namespace flue::tcp

@@ -1,0 +1,336 @@
+#include <algorithm>
+
+#include "tcp/congestion.hpp"
+#include "tcp/impl.hpp"
+#include "tcp/rtt.hpp"
+
+namespace flue::tcp {
+
+namespace {
+
+constexpr uint32_t header_options_max = 40;
+constexpr uint32_t window_field_max   = UINT16_MAX;
+
+constexpr uint32_t sack_option_bytes(uint32_t ranges) {
+    return ranges == 0 ? 0 : 4 + 8 * ranges;  // with two NOPs before it
+}
+
+/// SACK ranges that fit beside the other options.
+uint32_t sack_room(const Tcb& tcb) {
+    const uint32_t used = tcb.is(flag_timestamps) ? timestamp_option_bytes : 0;
+    return std::min((header_options_max - used - 4) / 8, wire::sack_ranges_max);
+}
+
+bool reports_sack(const Tcb& tcb) {
+    return tcb.is(flag_sack) && tcb.reassembly_first != no_index;
+}
+
+/// Payload that fits into the next segment.
+uint32_t payload_max(const Tcb& tcb) {
+    const uint32_t options = reports_sack(tcb) ? sack_option_bytes(sack_room(tcb)) : 0;
+    return tcb.smss() > options ? tcb.smss() - options : 1;
+}
+
+uint32_t room_until(Seq from, Seq to) {
+    return from < to ? bytes_between(from, to) : 0;
+}
+
+/// The sequence number of a segment without data: the peer takes it only from inside its window.
+Seq bare_seq(const Tcb& tcb) {
+    return min(tcb.snd_max, tcb.snd_una + tcb.snd_wnd);
+}
+
+/// Congestion window, with the segments that the first two duplicate ACKs allow.  Spec: RFC 3042
+uint32_t usable_cwnd(const Tcb& tcb) {
+    const bool limited = !tcb.is(flag_recovery) && tcb.dup_ack_count <= 2;
+    return tcb.cwnd + (limited ? tcb.dup_ack_count * tcb.smss() : 0);
+}
+
+}  // namespace
+
+uint32_t Engine::Impl::transmit(std::span<TxSegment> out) {
+    Batch batch{.out = out};
+    while (!batch.full() && !urgent.empty()) {
+        const Conn c = at(urgent.pop_front(colds.get()));
+        if (send_pending(c, batch)) {
+            urgent.push_back(colds.get(), c.index);
+        }
+    }
+    while (!batch.full() && !ready.empty()) {
+        const Conn c = at(ready.pop_front(tcbs.get()));
+        if (send_data(c, batch)) {
+            queue_ready(c);
+        }
+    }
+    counters.segments_out += batch.count;
+    return batch.count;
+}
+
+bool Engine::Impl::send_pending(Conn c, Batch& batch) {
+    Tcb& tcb = c.tcb;
+    if (tcb.has(pending_reset)) {
+        send_reset(c, batch);
+        return false;
+    }
+    if (tcb.frozen()) {
+        return false;
+    }
+    if (tcb.has(pending_retransmit)) {
+        send_retransmit(c, batch);
+    }
+    if (tcb.has(pending_probe) && !batch.full()) {
+        send_window_probe(c, batch);
+    }
+    if (tcb.has(pending_keep_alive) && !batch.full()) {
+        tcb.settle(pending_keep_alive);
+        send_control(c, batch, tcb.snd_una - 1, 0);
+    }
+    const bool data_follows = decltype(ready)::listed(tcb) && plan_data(c, false).any();
+    if (tcb.has(pending_ack) && !data_follows && !batch.full()) {
+        send_control(c, batch, bare_seq(tcb), 0);
+    }
+    watch_output(c);
+    return tcb.pending != 0 && batch.full();
+}
+
+bool Engine::Impl::send_data(Conn c, Batch& batch) {
+    Tcb& tcb = c.tcb;
+    if (tcb.frozen()) {
+        return false;
+    }
+    if (tcb.snd_una == tcb.snd_max && now_us32() - tcb.rtt_time_us > rto_us(tcb)) {
+        congestion::idled(tcb);
+    }
+    uint32_t sent_bytes = 0;
+    Plan plan           = plan_data(c, false);
+    if (plan.any() && tcb.is(flag_window_probe)) {
+        end_window_probe(c);
+    }
+    while (plan.any() && sent_bytes < options.quantum_bytes && !batch.full()) {
+        const uint32_t used = emit_data(c, batch, tcb.snd_nxt, plan);
+        tcb.snd_nxt += used;
+        sent_bytes += used;
+        plan = plan_data(c, false);
+    }
+    if (tcb.has(pending_ack) && !plan.any() && !batch.full()) {
+        send_control(c, batch, bare_seq(tcb), 0);
+    }
+    watch_output(c);
+    return plan.any() || tcb.has(pending_ack);
+}
+
+/// Spec: RFC 9293 §3.8.6.2.1 (sender's SWS avoidance), §3.7.4 (Nagle), R66, R67
+Plan Engine::Impl::plan_data(Conn c, bool forced) const {
+    const Tcb& tcb        = c.tcb;
+    const Seq limit       = send_limit(tcb);
+    const uint32_t window = room_until(tcb.snd_nxt, tcb.snd_una + tcb.snd_wnd);
+    if (limit <= tcb.snd_nxt || window == 0) {
+        return {};
+    }
+    const uint32_t data = room_until(tcb.snd_nxt, tcb.snd_end);
+    const uint32_t cwnd = room_until(tcb.snd_nxt, tcb.snd_una + usable_cwnd(tcb));
+    const uint32_t full = payload_max(tcb);
+
+    Plan plan;
+    plan.bytes = std::min({data, full, window, cwnd});
+    plan.fin   = plan.bytes == data && limit > tcb.snd_end &&
+               window > plan.bytes;  // cwnd does not hold a FIN back
+
+    const bool repairs    = tcb.snd_nxt < tcb.snd_max;
+    const bool idle       = tcb.snd_una == tcb.snd_max;
+    const bool last       = plan.bytes == data && (plan.fin || idle || !tcb.is(flag_nagle));
+    const bool worthwhile = plan.bytes == full || last || plan.bytes >= c.cold.max_snd_wnd / 2;
+    return worthwhile || repairs || forced ? plan : Plan{};
+}
+
+uint32_t Engine::Impl::emit_data(Conn c, Batch& batch, Seq seq, Plan plan) {
+    Tcb& tcb             = c.tcb;
+    TxSegment& tx        = batch.out[batch.count++];
+    tx                   = TxSegment{.conn = c.index};
+    const uint32_t bytes = fill_slices(tcb, tx, seq, plan.bytes);
+    const bool fin       = plan.fin && bytes == plan.bytes;
+    const bool push      = bytes > 0 && seq + bytes == tcb.snd_end;
+    const Seq end        = seq + bytes + (fin ? 1 : 0);
+    FLUE_ASSERT(seq < end);
+    tx.payload_bytes = bytes;
+    uint32_t flags   = 0;
+    flags |= fin ? uint32_t{wire::tcp_fin} : 0;
+    flags |= push ? uint32_t{wire::tcp_psh} : 0;
+    fill_header(c, tx, seq, flags);
+    counters.bytes_out += bytes;
+    if (fin && !fin_was_sent(tcb.state)) {
+        fin_sent(c);
+    }
+    sent(c, seq, end);
+    return bytes_between(seq, end);
+}
+
+/// Notes that [seq, end) is on its way.
+void Engine::Impl::sent(Conn c, Seq seq, Seq end) {
+    Tcb& tcb = c.tcb;
+    if (seq < tcb.snd_max) {
+        ++counters.segments_retransmitted;
+        c.cold.retransmits =
+            static_cast<uint16_t>(c.cold.retransmits + (c.cold.retransmits < UINT16_MAX ? 1 : 0));
+    } else if (!tcb.is(flag_rtt_timing) && !tcb.is(flag_window_probe)) {
+        tcb.set(flag_rtt_timing);  // Karn: never what was sent before
+        tcb.rtt_seq     = end;
+        tcb.rtt_time_us = now_us32();
+    }
+    tcb.snd_max = max(tcb.snd_max, end);
+    if (!tcb.runs(timer_retransmit)) {
+        start_retransmit_timer(c);  // RFC 6298 (5.1)
+    }
+}
+
+void Engine::Impl::send_retransmit(Conn c, Batch& batch) {
+    Tcb& tcb = c.tcb;
+    tcb.settle(pending_retransmit);
+    const Seq limit       = min(send_limit(tcb), tcb.snd_max);
+    const uint32_t data   = room_until(tcb.snd_una, min(tcb.snd_end, tcb.snd_max));
+    const uint32_t window = std::min(tcb.snd_wnd, payload_max(tcb));
+    if (limit <= tcb.snd_una || tcb.snd_wnd == 0) {
+        return;
+    }
+    Plan plan;
+    plan.bytes          = std::min(data, window);
+    plan.fin            = plan.bytes == data && limit > tcb.snd_end;
+    const uint32_t used = emit_data(c, batch, tcb.snd_una, plan);
+    tcb.snd_nxt         = max(tcb.snd_nxt, tcb.snd_una + used);
+}
+
+/// A shut window gets one byte of new data, or the FIN; a window that is merely small gets what it
+/// takes. Spec: RFC 9293 §3.8.6.1, §3.8.6.2.1
+void Engine::Impl::send_window_probe(Conn c, Batch& batch) {
+    Tcb& tcb = c.tcb;
+    tcb.settle(pending_probe);
+    if (const Plan plan = plan_data(c, true); plan.any()) {
+        end_window_probe(c);
+        tcb.snd_nxt += emit_data(c, batch, tcb.snd_nxt, plan);
+        return;
+    }
+    if (wants_to_send(tcb)) {
+        const bool data = tcb.snd_nxt < tcb.snd_end;
+        emit_data(c, batch, tcb.snd_nxt, Plan{.bytes = data ? 1U : 0U, .fin = !data});
+    }
+}
+
+/// Spec: R74, R77
+void Engine::Impl::send_reset(Conn c, Batch& batch) {
+    Tcb& tcb = c.tcb;
+    send_control(c, batch, min(tcb.snd_nxt, tcb.snd_una + tcb.snd_wnd), wire::tcp_rst);
+    tcb.settle(pending_reset);
+    ++counters.resets_out;
+    notify(c, notice_rst_sent);
+}
+
+void Engine::Impl::send_control(Conn c, Batch& batch, Seq seq, uint32_t flags) {
+    TxSegment& tx = batch.out[batch.count++];
+    tx            = TxSegment{.conn = c.index};
+    fill_header(c, tx, seq, flags);
+}
+
+/// Every segment carries the ACK, so every segment settles what is owed of it.
+void Engine::Impl::fill_header(Conn c, TxSegment& tx, Seq seq, uint32_t flags) {
+    Tcb& tcb                = c.tcb;
+    wire::TcpFields& fields = tx.tcp;
+    fields.seq              = seq;
+    fields.ack              = tcb.rcv_nxt;
+    fields.flags            = static_cast<uint8_t>(flags | wire::tcp_ack);
+    fields.window           = select_window(tcb);
+    if (tcb.is(flag_timestamps)) {
+        fields.has_timestamps = true;
+        fields.ts_val         = timestamp_of(tcb);
+        fields.ts_ecr         = tcb.ts_recent;
+    }
+    if (reports_sack(tcb)) {
+        fields.sack_count = sack_ranges(tcb, c.cold, std::span{fields.sack}.first(sack_room(tcb)));
+    }
+    tcb.settle(pending_ack);
+    tcb.timer_off(timer_delayed_ack);
+    tcb.clear(flag_quick_ack);
+    tcb.ack_segments  = 0;
+    tcb.last_ack_sent = tcb.rcv_nxt;
+}
+
+/// Fills in up to slices_per_segment_max pieces of posted sends and returns how many bytes they
+/// are.
+uint32_t Engine::Impl::fill_slices(Tcb& tcb, TxSegment& tx, Seq seq, uint32_t bytes) const {
+    ItemIndex index = tcb.item_cursor;
+    if (index == no_item || items[index].start > seq) {
+        index = first_item(tcb);
+    }
+    uint32_t filled = 0;
+    while (filled < bytes && tx.slice_count < slices_per_segment_max) {
+        const SendItem& item = items[index];
+        if (item.end() <= seq + filled) {
+            index = item.next;
+            continue;
+        }
+        const uint32_t offset       = bytes_between(item.start, seq + filled);
+        const uint32_t length       = std::min(item.ref.length - offset, bytes - filled);
+
+        tx.slices[tx.slice_count++] = SendSlice{.item = index, .offset = offset, .length = length};
+        filled += length;
+    }
+    tcb.item_cursor = index;
+    return filled;
+}
+
+void Engine::Impl::watch_output(Conn c) {
+    Tcb& tcb = c.tcb;
+    if (tcb.frozen() || tcb.runs(timer_retransmit)) {
+        return;
+    }
+    if (tcb.snd_una < tcb.snd_max) {
+        start_retransmit_timer(c);
+    } else if (wants_to_send(tcb)) {
+        tcb.set(flag_window_probe);
+        start_retransmit_timer(c);
+    }
+}
+
+/// The window has opened: from here on it is retransmission again.
+void Engine::Impl::end_window_probe(Conn c) {
+    c.tcb.clear(flag_window_probe);
+    c.tcb.timer_off(timer_retransmit);
+    c.tcb.retransmit_count = 0;
+    c.cold.backoff         = 0;
+}
+
+/// The window that is really free, in units of the scale, when it has grown enough to be worth
+/// telling (RFC 9293 §3.8.6.2.2); else the right edge as it was.  The field cannot express every
+/// edge: it is rounded up, so that the edge does not move left, as long as an eighth more than the
+/// window can be spared for it; after that down, with the edge itself still honoured (RFC 7323
+/// §2.4).
+uint16_t Engine::Impl::select_window(Tcb& tcb) const {
+    const uint32_t shift = tcb.rcv_wind_shift();
+    const uint32_t free  = tcb.rcv_wnd_max - std::min(tcb.rcv_wnd_max, tcb.readable);
+    const uint32_t worth = std::min(tcb.rcv_wnd_max / 2, uint32_t{tcb.mss});
+    const uint32_t grown = std::min(free >> shift, window_field_max);
+    const Seq grown_edge = tcb.rcv_nxt + (grown << shift);
+    if (grown_edge > tcb.rcv_adv && bytes_between(tcb.rcv_adv, grown_edge) >= worth) {
+        tcb.rcv_adv = grown_edge;
+        return static_cast<uint16_t>(grown);
+    }
+    const uint32_t up    = (tcb.rcv_wnd() + (1U << shift) - 1) >> shift;
+    const uint32_t spare = free + tcb.rcv_wnd_max / 8;
+    if (up <= window_field_max && up << shift <= spare) {
+        tcb.rcv_adv = tcb.rcv_nxt + (up << shift);
+        return static_cast<uint16_t>(up);
+    }
+    return static_cast<uint16_t>(std::min(tcb.rcv_wnd() >> shift, window_field_max));
+}
+
+/// A reader made room: worth an ACK of its own when at most half of the window was left and it now
+/// doubles.
+bool Engine::Impl::window_update_due(const Tcb& tcb) const {
+    const uint32_t left  = tcb.rcv_wnd();
+    const uint32_t free  = tcb.rcv_wnd_max - std::min(tcb.rcv_wnd_max, tcb.readable);
+    const uint32_t limit = std::min(tcb.rcv_wnd_max, window_field_max << tcb.rcv_wind_shift());
+    const uint32_t given = std::min(free, limit) >> tcb.rcv_wind_shift() << tcb.rcv_wind_shift();
+    const uint32_t worth = std::min(tcb.rcv_wnd_max / 2, uint32_t{tcb.mss});
+    return left <= limit / 2 && given >= 2 * left && given >= left + worth;
+}
+
+}  // namespace flue::tcp
