@@ -72,22 +72,6 @@ HandoffError check_extras(int fd, const tcp_info& info) {
     return {};
 }
 
-HandoffError check(int fd) {
-    const auto protocol = get_option<int>(fd, SOL_SOCKET, SO_PROTOCOL);
-    if (!protocol) {
-        return last_error("not a socket");
-    }
-    if (*protocol != IPPROTO_TCP) {
-        return {EPROTOTYPE, "not a TCP socket"};
-    }
-    const auto info = get_option<tcp_info>(fd, IPPROTO_TCP, TCP_INFO);
-    if (!info) {
-        return last_error("TCP_INFO");
-    }
-    const HandoffError state = check_state(info->tcpi_state);
-    return state.failed() ? state : check_extras(fd, *info);
-}
-
 /// The kernel's books of both queues.  Sequence numbers count a queued or received FIN.
 struct Queues {
     uint32_t write_seq = 0;
@@ -267,6 +251,22 @@ ssize_t peek_queue(int fd, int queue, std::span<iovec> parts) {
 }
 
 }  // namespace
+
+HandoffError FrozenSocket::check(int fd) {
+    const auto protocol = get_option<int>(fd, SOL_SOCKET, SO_PROTOCOL);
+    if (!protocol) {
+        return last_error("not a socket");
+    }
+    if (*protocol != IPPROTO_TCP) {
+        return {EPROTOTYPE, "not a TCP socket"};
+    }
+    const auto info = get_option<tcp_info>(fd, IPPROTO_TCP, TCP_INFO);
+    if (!info) {
+        return last_error("TCP_INFO");
+    }
+    const HandoffError state = check_state(info->tcpi_state);
+    return state.failed() ? state : check_extras(fd, *info);
+}
 
 Result<FrozenSocket, HandoffError> FrozenSocket::freeze(int fd) {
     if (const HandoffError refusal = check(fd); refusal.failed()) {

@@ -41,12 +41,16 @@ struct SocketDump {
 /// old segment: the same bytes, harmless to whoever owns the connection then.
 class FrozenSocket {
   public:
-    /// freeze.  Errors, the socket untouched or as before:
-    ///   ENOTSOCK, EPROTOTYPE  not a TCP socket
+    /// check tells whether freeze would refuse a socket, and does nothing to it.  Errors:
+    ///   EBADF, ENOTSOCK, EPROTOTYPE  not a TCP socket
     ///   ENOTCONN    CLOSED (TIME-WAIT reads so too), LISTEN, SYN-SENT or SYN-RECEIVED
     ///   EOPNOTSUPP  upper-layer protocol (TLS), microsecond timestamps, or a packet filter of the
-    ///   application's EBUSY       urgent data is waiting EPERM       no CAP_NET_ADMIN in the
-    ///   socket's network namespace
+    ///   application's EBUSY       urgent data is waiting
+    [[nodiscard]] static HandoffError check(int fd);
+
+    /// freeze.  Errors, the socket being as before: those of check, and EPERM: no CAP_NET_ADMIN in
+    /// the user namespace that the socket's network namespace belongs to, or the socket's filter is
+    /// locked.
     static Result<FrozenSocket, HandoffError> freeze(int fd);
 
     FrozenSocket(FrozenSocket&& other) noexcept;
