@@ -23,13 +23,16 @@ struct Options {
 /// flued as it is installed, or as it lies in the build directory.
 std::string find_flued() {
     const auto own = std::filesystem::read_symlink("/proc/self/exe").parent_path();
-    for (const auto& place : {own / "flued", own.parent_path() / "flued" / "flued"}) {
+    for (const auto& place : {own / "flued",
+                              own.parent_path() / "sbin" / "flued",
+                              own.parent_path() / "flued" / "flued"}) {
         if (std::filesystem::is_regular_file(place)) {
             return place;
         }
     }
     throw std::runtime_error(
-        "flued is neither beside flue nor in its build directory; name it with --flued PATH");
+        "flued is neither installed beside flue nor in its build directory; name it with --flued "
+        "PATH");
 }
 
 void show_stats(const Options& options) {

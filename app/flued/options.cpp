@@ -10,7 +10,7 @@ namespace {
 
 constexpr const char* description =
     "flued runs TCP connections for other processes on DPDK ports, and above all closes them.\n"
-    "Usage: flued [EAL options] -- --port NAME [options]\n\n"
+    "It is started as flued [EAL options] -- --port NAME [options]\n\n"
     "Try it without root, with veth0 in a user and network namespace:\n"
     "  flued -l 0 --no-huge -m 512 --no-pci --vdev net_af_packet0,iface=veth0 -- --port "
     "net_af_packet0\n"
@@ -24,12 +24,13 @@ bool is_power_of_two(uint32_t value) {
 void add_ports(CLI::App& app, target::Options& options) {
     app.add_option(
            "-p,--port", options.ports, "Ethdev to own, by name or PCI address; may be repeated")
-        ->required();
+        ->required()
+        ->allow_extra_args(false);
     app.add_option("--exception-tap",
                    options.exception_taps,
                    "Kernel interface to make for what is not offloaded, one a --port; 'none' drops "
-                   "it (default: flue0, "
-                   "flue1, ...)");
+                   "it (default: flue0, flue1, ...)")
+        ->allow_extra_args(false);
     app.add_option("--rx-descriptors", options.rx_descriptors, "Length of each RX queue")
         ->capture_default_str();
     app.add_option("--tx-descriptors", options.tx_descriptors, "Length of each TX queue")

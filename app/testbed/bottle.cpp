@@ -91,6 +91,12 @@ Bottle::Bottle(const BottleOptions& options) : options_(options) {
     }
 }
 
+Bottle::~Bottle() {
+    // The kernel removes what is in a namespace some time after its end; the name must be free now.
+    const NamespaceScope scope{host_};
+    Child::execute({"ip", "link", "delete", wire}).wait();
+}
+
 void Bottle::lay_wire() const {
     if (!options_.impairable) {
         run_tool({"ip", "link", "add", wire, "type", "veth", "peer", "name", far_end});

@@ -37,6 +37,10 @@ struct BottleOptions {
 class Bottle {
   public:
     explicit Bottle(const BottleOptions& options = {});
+    /// Takes the wire down, so that another Bottle can be made here.
+    ~Bottle();
+    Bottle(const Bottle&)                    = delete;
+    Bottle& operator=(const Bottle&)         = delete;
 
     static constexpr const char* wire        = "wire0";
     static constexpr const char* far_end     = "remote0";

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <map>
 #include <optional>
 #include <string_view>
 #include <time.h>
@@ -27,38 +28,64 @@ struct Row {
     int64_t time_ns                = 0;
     const HostEvent* event         = nullptr;
     const CapturedSegment* segment = nullptr;
-    bool retransmitted             = false;
+    bool again                     = false;
 
     [[nodiscard]] bool routine() const {
         if (event != nullptr) {
             return event->routine;
         }
-        return (segment->tcp.flags & (wire::tcp_syn | wire::tcp_fin | wire::tcp_rst)) == 0 &&
-               !retransmitted;
+        return (segment->tcp.flags & (wire::tcp_syn | wire::tcp_fin | wire::tcp_rst)) == 0;
     }
 };
 
-/// The first sequence number of each side, and what each side has sent so far.
-struct Side {
-    std::optional<Seq> first;
-    std::optional<Seq> next;
-
-    bool sent(const CapturedSegment& segment) {
-        if (!first) {
-            first = segment.has(wire::tcp_syn) ? segment.tcp.seq : segment.tcp.seq - 1;
+/// What one side has sent so far.  Positions are relative to its first segment, up to 4 GiB of
+/// them.
+class Side {
+  public:
+    /// Takes the next segment and tells whether all it carries was seen before.  One that fills a
+    /// gap is merely late.
+    bool sent_again(const CapturedSegment& segment) {
+        if (!first_) {
+            first_ = segment.has(wire::tcp_syn) ? segment.tcp.seq : segment.tcp.seq - 1;
         }
-        const uint32_t length = segment.payload_bytes + (segment.has(wire::tcp_syn) ? 1U : 0U) +
-                                (segment.has(wire::tcp_fin) ? 1U : 0U);
-        const bool old = next && length > 0 && segment.tcp.seq < *next;
-        if (!next || *next < segment.tcp.seq + length) {
-            next = segment.tcp.seq + length;
+        const uint32_t begin = relative(segment.tcp.seq);
+        const uint32_t end   = begin + segment.payload_bytes +
+                             (segment.has(wire::tcp_syn) ? 1U : 0U) +
+                             (segment.has(wire::tcp_fin) ? 1U : 0U);
+        if (begin >= next_) {
+            if (begin > next_) {
+                gaps_[next_] = begin;
+            }
+            next_ = end;
+            return false;
         }
-        return old;
+        return end > begin && !fill_gap(begin, end);
     }
 
     [[nodiscard]] uint32_t relative(Seq seq) const {
-        return first ? bytes_between(*first, seq) : seq.value;
+        return first_ ? bytes_between(*first_, seq) : seq.value;
     }
+
+  private:
+    bool fill_gap(uint32_t begin, uint32_t end) {
+        auto gap = gaps_.upper_bound(begin);
+        if (gap == gaps_.begin() || begin >= (--gap)->second) {
+            return false;
+        }
+        const auto [gap_begin, gap_end] = *gap;
+        gaps_.erase(gap);
+        if (gap_begin < begin) {
+            gaps_[gap_begin] = begin;
+        }
+        if (end < gap_end) {
+            gaps_[end] = gap_end;
+        }
+        return true;
+    }
+
+    std::optional<Seq> first_;
+    uint32_t next_ = 0;
+    std::map<uint32_t, uint32_t> gaps_;  ///< begin -> end
 };
 
 struct Sides {
@@ -103,7 +130,7 @@ std::string segment_text(const Row& row, const Sides& sides) {
     if (segment.payload_bytes > 0) {
         text += " len " + std::to_string(segment.payload_bytes);
     }
-    return row.retransmitted ? text + " (again)" : text;
+    return row.again ? text + " (again)" : text;
 }
 
 std::string arrow(Direction direction, const std::string& text) {
@@ -176,6 +203,7 @@ struct Sum {
     uint64_t events = 0;
     std::array<uint64_t, 2> segments{};  ///< by Direction
     std::array<uint64_t, 2> bytes{};
+    std::array<uint64_t, 2> again{};
 
     void add(const Row& row) {
         if (row.event != nullptr) {
@@ -185,6 +213,7 @@ struct Sum {
         const auto way = static_cast<size_t>(row.segment->direction);
         ++segments[way];
         bytes[way] += row.segment->payload_bytes;
+        again[way] += row.again ? 1 : 0;
     }
 
     [[nodiscard]] std::string host() const {
@@ -194,7 +223,8 @@ struct Sum {
     [[nodiscard]] std::string way(Direction direction) const {
         const auto i = static_cast<size_t>(direction);
         return human_count(segments[i]) +
-               (bytes[i] > 0 ? " segments, " + human_bytes(bytes[i]) : " ACKs");
+               (bytes[i] > 0 ? " segments, " + human_bytes(bytes[i]) : " ACKs") +
+               (again[i] > 0 ? ", " + human_count(again[i]) + " again" : "");
     }
 
     [[nodiscard]] std::string wire() const {
@@ -230,7 +260,7 @@ Sides follow(std::vector<Row>& rows) {
         if (row.segment != nullptr) {
             auto& side =
                 row.segment->direction == Direction::from_remote ? sides.remote : sides.host;
-            row.retransmitted = side.sent(*row.segment);
+            row.again = side.sent_again(*row.segment);
         }
     }
     return sides;

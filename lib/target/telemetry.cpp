@@ -1,7 +1,9 @@
 #include "target/telemetry.hpp"
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <array>
+#include <cctype>
 #include <charconv>
 #include <chrono>
 #include <cinttypes>
@@ -219,6 +221,16 @@ void add_offload(Sums& sums, const WorkerSnapshot& snapshot) {
     sums.add("idle_turns", snapshot.worker.idle_turns);
 }
 
+/// Puts `dict` into `answer`.  rte_telemetry 22.11 prints dictionaries within a dictionary, but not
+/// within an array.
+void add_dict(rte_tel_data* answer, std::string name, rte_tel_data* dict) {
+    std::ranges::replace_if(
+        name, [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
+    if (dict != nullptr) {
+        rte_tel_data_add_dict_container(answer, name.c_str(), dict, 0);
+    }
+}
+
 const char* name_of(Port::Freeing freeing) {
     switch (freeing) {
         case Port::Freeing::at_once:
@@ -350,27 +362,24 @@ int Telemetry::conns(const char* parameters, rte_tel_data* answer) {
     (void)parse_numbers(parameters, numbers);
     const WorkerSnapshot* snapshot =
         numbers[0] < snapshots_.size() ? ask(numbers[0], numbers[1]) : nullptr;
-    rte_tel_data_start_array(answer, RTE_TEL_CONTAINER);
+    rte_tel_data_start_dict(answer);
     if (snapshot == nullptr) {
         return -1;
     }
     for (const auto& info : std::span{snapshot->list}.first(snapshot->list_count)) {
-        if (rte_tel_data* dict = describe(numbers[0], snapshot->now, info); dict != nullptr) {
-            rte_tel_data_add_array_container(answer, dict, 0);
-        }
+        add_dict(answer, std::to_string(info.index), describe(numbers[0], snapshot->now, info));
     }
     return 0;
 }
 
 int Telemetry::ports(rte_tel_data* answer) {
-    rte_tel_data_start_array(answer, RTE_TEL_CONTAINER);
+    rte_tel_data_start_dict(answer);
     for (const Port& port : parts_.ports) {
         rte_tel_data* dict = rte_tel_data_alloc();
         if (dict == nullptr) {
             return -1;
         }
         rte_tel_data_start_dict(dict);
-        rte_tel_data_add_dict_string(dict, "name", port.name.c_str());
         rte_tel_data_add_dict_string(dict, "driver", port.driver.c_str());
         rte_tel_data_add_dict_u64(dict, "id", port.id);
         rte_tel_data_add_dict_u64(dict, "mtu", port.mtu);
@@ -382,7 +391,7 @@ int Telemetry::ports(rte_tel_data* answer) {
         rte_tel_data_add_dict_u64(dict, "rx_checksum", port.rx_checksum ? 1 : 0);
         rte_tel_data_add_dict_u64(dict, "zero_copy", port.zero_copy() ? 1 : 0);
         rte_tel_data_add_dict_string(dict, "frees", name_of(port.freeing));
-        rte_tel_data_add_array_container(answer, dict, 0);
+        add_dict(answer, port.name, dict);
     }
     return 0;
 }

@@ -17,7 +17,8 @@ uint32_t TxQueue::flush() {
                   parts_.port, parts_.queue, frames_.data(), static_cast<uint16_t>(count_));
     std::copy(frames_.begin() + sent, frames_.begin() + count_, frames_.begin());
     count_ -= sent;
-    counters_.frames += sent;
+    counters_.frames +=
+        parts_.relay.get() == nullptr ? sent : 0;  // worker 0 counts what it sends for us
     counters_.stalls += count_ > 0 ? 1 : 0;
     return sent;
 }

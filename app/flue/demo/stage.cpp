@@ -36,11 +36,12 @@ Stage::Stage(const testbed::FluedOptions& options)
 }
 
 std::vector<testbed::CapturedSegment> Stage::segments(const Record& record) {
-    auto picked = testbed::of_flow(capture_.segments(), record.host_port, record.remote_port);
-    expect(capture_.dropped() == 0,
-           "a capture without holes",
-           std::to_string(capture_.dropped()) + " frames missing");
-    return picked;
+    return testbed::of_flow(capture_.segments(), record.host_port, record.remote_port);
+}
+
+void Stage::expect_whole_capture() {
+    const uint64_t missing = capture_.dropped();
+    expect(missing == 0, "a capture without holes", std::to_string(missing) + " frames missing");
 }
 
 nlohmann::json Stage::usage() {

@@ -43,6 +43,9 @@ class Stage {
     /// The segments of the record's connection, as far as it has gone.
     std::vector<testbed::CapturedSegment> segments(const Record& record);
 
+    /// Errors: SceneFailure when frames are missing in what was captured so far.
+    void expect_whole_capture();
+
     void forget_segments() { capture_.clear(); }
 
     /// Waits until the target uses no more than before the first scene: packet buffers,

@@ -48,6 +48,14 @@ TEST_F(BottleTest, wire_is_up_hosts_reach_each_other) {
     EXPECT_EQ(ping(5), 5U);
 }
 
+TEST_F(BottleTest, second_bottle_can_follow_the_first) {
+    for (const bool impairable : {false, true, false}) {
+        const Bottle bottle{{.impairable = impairable}};
+        address_the_wire();
+        EXPECT_EQ(ping(1), 1U);
+    }
+}
+
 TEST_F(BottleTest, remote_has_no_offloads) {
     const Bottle bottle;
     const auto features = inside(bottle.remote(), [] {

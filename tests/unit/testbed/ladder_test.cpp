@@ -84,11 +84,24 @@ TEST(Ladder, fin_in_a_long_run_is_kept) {
     EXPECT_NE(draw_ladder({}, all, plain).find("FIN ACK"), std::string::npos);
 }
 
-TEST(Ladder, repeated_segment_is_marked_and_kept) {
-    auto all = transfer(100);
+TEST(Ladder, repeated_segment_is_marked) {
+    auto all = transfer(2);
     all.push_back(segment({500 * ms, Direction::to_remote, wire::tcp_ack, 0xfffffff1, 0, 1000}));
     const auto drawn = draw_ladder({}, all, plain);
-    EXPECT_NE(drawn.find("seq 1 ack 1 len 1000 (again)"), std::string::npos) << drawn;
+    EXPECT_NE(line(drawn, 7).find("seq 1 ack 1 len 1000 (again) -"), std::string::npos) << drawn;
+}
+
+TEST(Ladder, repeated_segments_in_a_long_run_are_counted) {
+    auto all         = transfer(100);
+    all[100].tcp.seq = all[90].tcp.seq;
+    const auto drawn = draw_ladder({}, all, plain);
+    EXPECT_NE(drawn.find(" KiB, 1 again -->"), std::string::npos) << drawn;
+}
+
+TEST(Ladder, late_segment_is_not_a_repeated_one) {
+    auto all = transfer(4);
+    std::swap(all[2].tcp.seq, all[4].tcp.seq);
+    EXPECT_EQ(draw_ladder({}, all, plain).find("again"), std::string::npos);
 }
 
 TEST(Ladder, host_events_stand_at_their_time) {

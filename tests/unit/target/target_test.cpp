@@ -1,0 +1,269 @@
+#include "target/target.hpp"
+
+#include <array>
+#include <csignal>
+#include <cstring>
+#include <functional>
+#include <gtest/gtest.h>
+#include <string>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <thread>
+#include <unistd.h>
+
+#include <rte_dev.h>
+
+#include "flue/flue.h"
+#include "queue/region_memory.hpp"
+#include "queue/session_socket.hpp"
+
+namespace flue::target {
+
+namespace {
+
+using queue::Message;
+using queue::MessageType;
+using queue::SessionStatus;
+
+/// A host that speaks the session protocol message by message.
+class Host {
+  public:
+    explicit Host(const std::string& path) {
+        auto socket = queue::connect_to(path.c_str());
+        EXPECT_TRUE(socket.ok());
+        socket_ = std::move(socket.value());
+    }
+
+    void send(Message message, MessageType type, std::span<const int> fds = {}) {
+        message.type = static_cast<uint16_t>(type);
+        message.tag  = ++tag_;
+        EXPECT_TRUE(queue::send_message(socket_.get(), message, fds).ok());
+    }
+
+    queue::Received receive() {
+        EXPECT_TRUE(queue::wait_readable(socket_.get(), 5000));
+        auto received = queue::receive_message(socket_.get());
+        EXPECT_TRUE(received.ok());
+        return received.ok() ? std::move(received.value()) : queue::Received{};
+    }
+
+    queue::Received ask(const Message& message, MessageType type, std::span<const int> fds = {}) {
+        send(message, type, fds);
+        queue::Received received = receive();
+        EXPECT_EQ(received.message.tag, tag_);
+        EXPECT_EQ(received.message.type, static_cast<uint16_t>(type));
+        return received;
+    }
+
+    SessionStatus status(const Message& message, MessageType type, std::span<const int> fds = {}) {
+        return static_cast<SessionStatus>(ask(message, type, fds).message.status);
+    }
+
+    bool closed_by_target() {
+        EXPECT_TRUE(queue::wait_readable(socket_.get(), 5000));
+        const auto received = queue::receive_message(socket_.get());
+        return !received.ok() && received.error() == queue::SocketError::closed;
+    }
+
+    void hello() { EXPECT_EQ(status({}, MessageType::hello), SessionStatus::ok); }
+
+    void leave() { socket_.reset(); }
+
+  private:
+    UniqueFd socket_;
+    uint32_t tag_ = 0;
+};
+
+Message queue_request() {
+    Message request;
+    request.submission_entries = 64;
+    request.completion_entries = 128;
+    return request;
+}
+
+}  // namespace
+
+/// A whole target on a net_null port; the test's body is the host, on a thread of its own.
+class TargetTest : public testing::Test {
+  protected:
+    TargetTest() {
+        options_.ports           = {"net_null0"};
+        options_.exception_taps  = {"none"};
+        options_.socket_path     = "/tmp/flue-unit-target-" + std::to_string(::getpid()) + ".sock";
+        options_.connections     = 64;
+        options_.time_waits      = 64;
+        options_.rx_mbufs        = 4096;
+        options_.idle_sleep_us   = 100;
+        options_.quotas.sessions = 2;
+        options_.quotas.queues   = 2;
+        options_.quotas.regions  = 2;
+        options_.quotas.region_bytes = 4 << 20;
+    }
+
+    // A target closes its ports for good, so each test brings one of its own.
+    void SetUp() override { ASSERT_EQ(rte_eal_hotplug_add("vdev", port_.c_str(), ""), 0); }
+
+    void TearDown() override { EXPECT_EQ(rte_eal_hotplug_remove("vdev", port_.c_str()), 0); }
+
+    void with_host(const std::function<void()>& body) {
+        Target target{options_};
+        ASSERT_TRUE(target.start());
+        std::thread host{[&] {
+            body();
+            ::kill(::getpid(), SIGTERM);
+        }};
+        target.run();
+        host.join();
+    }
+
+    std::string port_ =
+        std::string("net_null_") + testing::UnitTest::GetInstance()->current_test_info()->name();
+    Options options_;
+};
+
+TEST_F(TargetTest, sigterm_ends_it_and_removes_the_socket) {
+    with_host([&] { EXPECT_EQ(::access(options_.socket_path.c_str(), F_OK), 0); });
+    EXPECT_NE(::access(options_.socket_path.c_str(), F_OK), 0);
+}
+
+TEST_F(TargetTest, hello_tells_workers_and_session) {
+    with_host([&] {
+        Host host{options_.socket_path};
+        const Message reply = host.ask({}, MessageType::hello).message;
+        EXPECT_EQ(reply.status, static_cast<uint16_t>(SessionStatus::ok));
+        EXPECT_EQ(reply.worker_count, 1u);
+        EXPECT_NE(reply.session_id, 0u);
+    });
+}
+
+TEST_F(TargetTest, host_of_another_version_is_told_and_sent_away) {
+    with_host([&] {
+        Host host{options_.socket_path};
+        Message message;
+        message.version = queue::session_protocol_version + 1;
+        EXPECT_EQ(host.status(message, MessageType::hello), SessionStatus::bad_version);
+        EXPECT_TRUE(host.closed_by_target());
+    });
+}
+
+TEST_F(TargetTest, request_before_hello_ends_the_session) {
+    with_host([&] {
+        Host host{options_.socket_path};
+        host.send(queue_request(), MessageType::create_queue);
+        EXPECT_TRUE(host.closed_by_target());
+    });
+}
+
+TEST_F(TargetTest, queue_is_served_by_the_worker_until_destroyed) {
+    with_host([&] {
+        Host host{options_.socket_path};
+        host.hello();
+        const queue::Received reply = host.ask(queue_request(), MessageType::create_queue);
+        ASSERT_EQ(reply.message.status, static_cast<uint16_t>(SessionStatus::ok));
+        ASSERT_EQ(reply.fd_count, 2u);
+        auto rings = queue::map_queue_memory(reply.fds[0].get(), {1, 64, 128}, reply.message.bytes);
+        ASSERT_TRUE(rings.ok());
+        std::array<flue_wr, 1> wr{};
+        wr[0].wr_id  = 42;
+        wr[0].opcode = 0xff;
+        ASSERT_EQ(rings.value().submissions(0).enqueue(wr), 1u);
+        std::array<flue_wc, 1> wc{};
+        while (rings.value().completions(0).dequeue(wc) == 0) {
+            std::this_thread::yield();
+        }
+        EXPECT_EQ(wc[0].wr_id, 42u);
+        EXPECT_EQ(wc[0].status, FLUE_BAD_OPCODE);
+        Message destroy;
+        destroy.queue_id = reply.message.queue_id;
+        EXPECT_EQ(host.status(destroy, MessageType::destroy_queue), SessionStatus::ok);
+        EXPECT_EQ(host.status(destroy, MessageType::destroy_queue), SessionStatus::bad_key);
+    });
+}
+
+TEST_F(TargetTest, queues_beyond_the_quota_are_refused_until_one_is_destroyed) {
+    with_host([&] {
+        Host host{options_.socket_path};
+        host.hello();
+        Message destroy;
+        destroy.queue_id = host.ask(queue_request(), MessageType::create_queue).message.queue_id;
+        EXPECT_EQ(host.status(queue_request(), MessageType::create_queue), SessionStatus::ok);
+        EXPECT_EQ(host.status(queue_request(), MessageType::create_queue), SessionStatus::quota);
+        EXPECT_EQ(host.status(destroy, MessageType::destroy_queue), SessionStatus::ok);
+        EXPECT_EQ(host.status(queue_request(), MessageType::create_queue), SessionStatus::ok);
+    });
+}
+
+TEST_F(TargetTest, region_is_registered_and_deregistered_and_its_key_dies) {
+    with_host([&] {
+        Host host{options_.socket_path};
+        host.hello();
+        auto region = queue::HostRegion::create(1 << 20, -1);
+        ASSERT_TRUE(region.ok());
+        Message request;
+        request.bytes       = 1 << 20;
+        const std::array fd = {region.value().fd.get()};
+        Message deregister;
+        deregister.region_key =
+            host.ask(request, MessageType::register_region, fd).message.region_key;
+        EXPECT_EQ(host.status(deregister, MessageType::deregister_region), SessionStatus::ok);
+        EXPECT_EQ(host.status(deregister, MessageType::deregister_region), SessionStatus::bad_key);
+    });
+}
+
+TEST_F(TargetTest, unsealed_region_is_refused) {
+    with_host([&] {
+        Host host{options_.socket_path};
+        host.hello();
+        const UniqueFd memfd{::memfd_create("unsealed", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
+        ASSERT_EQ(::ftruncate(memfd.get(), 4096), 0);
+        Message request;
+        request.bytes       = 4096;
+        const std::array fd = {memfd.get()};
+        EXPECT_EQ(host.status(request, MessageType::register_region, fd),
+                  SessionStatus::not_sealed);
+    });
+}
+
+TEST_F(TargetTest, region_bytes_beyond_the_quota_are_refused) {
+    with_host([&] {
+        Host host{options_.socket_path};
+        host.hello();
+        auto region = queue::HostRegion::create(8 << 20, -1);
+        ASSERT_TRUE(region.ok());
+        Message request;
+        request.bytes       = 8 << 20;
+        const std::array fd = {region.value().fd.get()};
+        EXPECT_EQ(host.status(request, MessageType::register_region, fd), SessionStatus::quota);
+    });
+}
+
+TEST_F(TargetTest, hosts_that_vanish_make_room_for_others) {
+    with_host([&] {
+        for (int i = 0; i < 8; ++i) {
+            Host host{options_.socket_path};
+            host.hello();
+            EXPECT_EQ(host.status(queue_request(), MessageType::create_queue), SessionStatus::ok);
+            host.send(queue_request(), MessageType::create_queue);
+            host.leave();
+            // The quota of two sessions holds for those being cleaned up too.
+            std::this_thread::sleep_for(std::chrono::milliseconds{20});
+        }
+    });
+}
+
+TEST_F(TargetTest, goodbye_is_answered_then_the_session_ends) {
+    with_host([&] {
+        Host host{options_.socket_path};
+        host.hello();
+        EXPECT_EQ(host.status({}, MessageType::goodbye), SessionStatus::ok);
+        EXPECT_TRUE(host.closed_by_target());
+    });
+}
+
+TEST_F(TargetTest, unknown_port_does_not_start) {
+    options_.ports = {"net_nobody"};
+    Target target{options_};
+    EXPECT_FALSE(target.start());
+}
+
+}  // namespace flue::target
