@@ -1,6 +1,6 @@
 #pragma once
 
-#include <deque>
+#include <cstring>
 #include <gtest/gtest.h>
 #include <map>
 #include <memory>
