@@ -288,6 +288,26 @@ void Engine::flush_ack(ConnIndex index) {
     }
 }
 
+bool Engine::ack_owed(ConnIndex index) const {
+    return impl_->at(index).tcb.has(pending_ack);
+}
+
+Parameters Engine::parameters(ConnIndex index) const {
+    const Conn c = impl_->at(index);
+    return {.timestamps     = c.tcb.is(flag_timestamps),
+            .sack           = c.tcb.is(flag_sack),
+            .nagle          = c.tcb.is(flag_nagle),
+            .keep_alive     = c.tcb.is(flag_keep_alive),
+            .snd_wind_shift = static_cast<uint8_t>(c.tcb.snd_wind_shift()),
+            .rcv_wind_shift = static_cast<uint8_t>(c.tcb.rcv_wind_shift()),
+            .ka_probe_count = c.cold.ka_probe_count,
+            .mss            = c.tcb.mss,
+            .rcv_wnd_max    = c.tcb.rcv_wnd_max,
+            .ka_timeout_ms  = c.cold.ka_timeout_ms,
+            .ka_interval_ms = c.cold.ka_interval_ms,
+            .max_rt_ms      = c.cold.max_rt_ms};
+}
+
 uint32_t Engine::transmit(Instant now, std::span<TxSegment> out) {
     impl_->clock(now);
     return impl_->transmit(out);

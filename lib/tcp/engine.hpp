@@ -145,6 +145,8 @@ class Engine {
     void forget(ConnIndex index);
 
     [[nodiscard]] State state(ConnIndex index) const;
+    /// parameters returns what adopt was given.
+    [[nodiscard]] Parameters parameters(ConnIndex index) const;
     [[nodiscard]] UploadReason upload_reason(ConnIndex index) const;
 
     // ---------------------------------------------------------------- sending
@@ -213,6 +215,8 @@ class Engine {
     [[nodiscard]] bool peer_fin_received(ConnIndex index) const;
     /// flush_ack sends what is owed of delayed ACKs with the next transmit.  R103
     void flush_ack(ConnIndex index);
+    /// ack_owed: an ACK leaves with the next transmit.
+    [[nodiscard]] bool ack_owed(ConnIndex index) const;
 
     // ---------------------------------------------------------------- output
 
