@@ -1,7 +1,8 @@
 #!/bin/bash
-# Installs what is missing, builds flue in build/ and plays `flue demo`: the five ways to hand a live connection over and
-# to close it, between two network namespaces of its own.  Needs no root, except to install packages; leaves nothing but
-# build/ behind.  Arguments go to `flue demo`, such as: app/demo.sh --scene c
+# Installs what is missing, builds flue in build/ and plays `flue demo`: the five ways to hand a
+# live connection over and to close it, between two network namespaces of its own.  Needs no root,
+# except to install packages; leaves nothing but build/ behind.  Arguments go to `flue demo`, such
+# as: app/demo.sh --scene c
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=app/setup.sh

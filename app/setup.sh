@@ -25,7 +25,7 @@ missing_packages() {
 
 need_packages() {
     if ! command -v dpkg-query >/dev/null; then
-        echo "This is not a Debian system: packages are not checked, the build will say what it misses."
+        echo "This is not a Debian system: the build will say what it misses."
         return 0
     fi
     local missing as_root=()
@@ -40,10 +40,10 @@ need_packages() {
         fi
     fi
     echo "Installing what is missing: $missing"
-    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0)
+    local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0)
     # shellcheck disable=SC2086  # a list of package names
-    if ! { "${as_root[@]}" "${apt[@]}" update &&
-           "${as_root[@]}" "${apt[@]}" install -y --no-install-recommends $missing >/dev/null; }; then
+    if ! { "${apt[@]}" update &&
+           "${apt[@]}" install -y --no-install-recommends $missing >/dev/null; }; then
         echo "apt-get could not install them; flue is tried on Debian 12 (bookworm)."
         return 1
     fi

@@ -20,7 +20,7 @@ def count_test(test):
     outcomes = {name: "FAILED" for name in STARTED.findall(output)}
     outcomes.update((name, outcome) for outcome, name in ENDED.findall(output))
     values = list(outcomes.values())
-    failed = [f"{test['name']}: {name}" for name, outcome in outcomes.items() if outcome == "FAILED"]
+    failed = [f"{test['name']}: {name}" for name in outcomes if outcomes[name] == "FAILED"]
     passed, skipped = values.count("OK"), values.count("SKIPPED")
     if result == "SKIP":
         skipped += 1

@@ -69,9 +69,8 @@ configure() {
     cc=$(compiler "$2") cxx=$(compiler "$3")
     shift 3
     # A directory that an older meson.build made may not be reconfigurable: then start it afresh.
-    if [ -f "$directory/build.ninja" ] && meson setup --reconfigure "$directory" "$@" >/dev/null 2>&1; then
-        return 0
-    fi
+    [ -f "$directory/build.ninja" ] &&
+        meson setup --reconfigure "$directory" "$@" >/dev/null 2>&1 && return 0
     rm -rf "$directory" && mkdir -p "$directory"
     CC=$cc CXX=$cxx meson setup "$directory" "$@" >"$directory/setup.log" 2>&1 ||
         { cat "$directory/setup.log"; return 1; }

@@ -6,7 +6,8 @@
 namespace flue {
 
 /// Prng is xoshiro256** seeded through splitmix64: the same numbers on every compiler and machine.
-/// Draw into named variables, never twice in one argument list: compilers evaluate those in different orders.
+/// Draw into named variables, never twice in one argument list: compilers evaluate those in
+/// different orders.
 class Prng {
   public:
     explicit constexpr Prng(uint64_t seed) {
@@ -37,7 +38,9 @@ class Prng {
     }
 
     /// chance is true with probability numerator / denominator.
-    constexpr bool chance(uint32_t numerator, uint32_t denominator) { return below(denominator) < numerator; }
+    constexpr bool chance(uint32_t numerator, uint32_t denominator) {
+        return below(denominator) < numerator;
+    }
 
   private:
     uint64_t state_[4]{};

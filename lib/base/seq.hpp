@@ -13,7 +13,9 @@ struct Seq {
     friend constexpr Seq operator+(Seq a, uint32_t bytes) { return Seq{a.value + bytes}; }
     friend constexpr Seq operator-(Seq a, uint32_t bytes) { return Seq{a.value - bytes}; }
     /// Distance from b to a, negative when a is before b.
-    friend constexpr int32_t operator-(Seq a, Seq b) { return static_cast<int32_t>(a.value - b.value); }
+    friend constexpr int32_t operator-(Seq a, Seq b) {
+        return static_cast<int32_t>(a.value - b.value);
+    }
 
     friend constexpr bool operator<(Seq a, Seq b) { return a - b < 0; }
     friend constexpr bool operator<=(Seq a, Seq b) { return a - b <= 0; }

@@ -119,6 +119,9 @@ void read_timestamps(const std::byte* value, TcpFields& tcp) {
     tcp.ts_ecr         = load32(value + 4);
 }
 
+/// Five ranges would not fit in the 40 bytes of options.
+static_assert(tcp_options_bytes_max < 2 + (sack_ranges_max + 1) * sack_range_bytes);
+
 void read_sack(std::span<const std::byte> ranges, TcpFields& tcp) {
     tcp.sack_count = static_cast<uint8_t>(ranges.size() / sack_range_bytes);
     for (std::size_t i = 0; i < tcp.sack_count; ++i) {
@@ -132,9 +135,8 @@ void read_option(uint8_t kind, std::span<const std::byte> value, TcpFields& tcp)
         read_timestamps(value.data(), tcp);
         return;
     }
-    const bool whole_ranges =
-        value.size() >= sack_range_bytes && value.size() % sack_range_bytes == 0;
-    if (kind == option_sack && whole_ranges && value.size() <= sack_ranges_max * sack_range_bytes) {
+    const bool whole_ranges = !value.empty() && value.size() % sack_range_bytes == 0;
+    if (kind == option_sack && whole_ranges) {
         read_sack(value, tcp);
     }
 }
