@@ -125,9 +125,7 @@ struct Chimney::Impl {
 
     // ---------------------------------------------------------------- lists and regions
 
-    RequestIndex append_request(RequestIndex& front,
-                                              RequestIndex& back,
-                                              const flue_wr& wr);
+    RequestIndex append_request(RequestIndex& front, RequestIndex& back, const flue_wr& wr);
     void pop_request(RequestIndex& front, RequestIndex& back);
     void acquire(QueueIndex slot, uint32_t region_key);
     void release_region(QueueIndex slot, uint32_t region_key);

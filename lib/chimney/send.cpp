@@ -35,6 +35,13 @@ flue_status Chimney::Impl::post_items(Instant now, ConnIndex index, const flue_w
         }
         ranges[i] = *range;
     }
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < wr.sge_count; ++i) {
+        bytes += wr.sge[i].length;
+    }
+    if (bytes > engine.post_room(index)) {
+        return FLUE_RESOURCES;
+    }
     const uint32_t item_count = wr.sge_count == 0 ? 1 : wr.sge_count;
     for (uint32_t i = 0; i < item_count; ++i) {
         const bool is_last    = i + 1 == item_count;

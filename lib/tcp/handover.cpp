@@ -35,7 +35,7 @@ bool plausible(const Parameters& parameters, const Delegated& state) {
            fin_done;
 }
 
-void set_flags(Tcb& tcb, const Parameters& parameters, State state) {
+void set_flags(Tcb& tcb, const Parameters& parameters, const Delegated& given) {
     const auto set_if = [&tcb](bool condition, Flag flag) {
         if (condition) {
             tcb.set(flag);
@@ -47,8 +47,9 @@ void set_flags(Tcb& tcb, const Parameters& parameters, State state) {
     set_if(parameters.sack, flag_sack);
     set_if(parameters.nagle, flag_nagle);
     set_if(parameters.keep_alive, flag_keep_alive);
-    set_if(fin_was_sent(state), flag_fin_queued);
-    set_if(!peer_may_send(state), flag_peer_fin);
+    set_if(fin_was_sent(given.state), flag_fin_queued);
+    set_if(!peer_may_send(given.state), flag_peer_fin);
+    set_if(given.ts_recent_age_ms > ts_recent_valid_ms, flag_ts_unknown);
 }
 
 int32_t remaining_ms(bool running, uint32_t due, uint32_t tick) {
@@ -88,7 +89,7 @@ Engine::Refusal Engine::Impl::adopt(ConnIndex index,
     }
     Tcb& tcb = c.tcb;
     reset(tcb);
-    set_flags(tcb, parameters, state.state);
+    set_flags(tcb, parameters, state);
     tcb.state = state.state;
 
     tcb.mss   = std::max(parameters.mss, mss_min);
@@ -192,31 +193,31 @@ void Engine::Impl::adopt_keep_alive(Conn c, const Delegated& state) {
 
 /// Spec: R11, R12, R13
 void Engine::Impl::snapshot(Instant at_time, ConnIndex index, Delegated& state) const {
-    const Tcb& tcb             = tcbs[index];
-    const TcbCold& cold        = colds[index];
-    const uint32_t tick_then   = static_cast<uint32_t>(at_time.us / 1000);
-    const bool timer_travels   = tcb.runs(timer_retransmit) && tcb.state != State::time_wait;
-    const bool repairing       = tcb.retransmit_count > 0 && !tcb.is(flag_window_probe);
-    state                      = Delegated{};
-    state.state                = tcb.state;
-    state.rcv_nxt              = tcb.rcv_nxt;
-    state.rcv_wnd              = tcb.rcv_wnd();
-    state.snd_una              = tcb.snd_una;
-    state.snd_nxt              = tcb.snd_nxt;
-    state.snd_max              = tcb.snd_max;
-    state.snd_wnd              = tcb.snd_wnd;
-    state.max_snd_wnd          = cold.max_snd_wnd;
-    state.snd_wl1              = tcb.snd_wl1;
-    state.cwnd                 = tcb.cwnd;
-    state.ssthresh             = tcb.ssthresh;
-    state.srtt_us_x8           = tcb.srtt_us_x8;
-    state.rttvar_us_x4         = tcb.rttvar_us_x4;
-    state.ts_recent            = tcb.ts_recent;
-    state.ts_recent_age_ms     = tick_then - tcb.last_received;
-    state.ts_time              = tick_then + tcb.ts_offset;
-    state.total_rt_ms          = repairing ? tick_then - cold.retransmit_since : 0;
-    state.dup_ack_count        = tcb.dup_ack_count;
-    state.retransmit_count     = tcb.retransmit_count;
+    const Tcb& tcb           = tcbs[index];
+    const TcbCold& cold      = colds[index];
+    const uint32_t tick_then = static_cast<uint32_t>(at_time.us / 1000);
+    const bool timer_travels = tcb.runs(timer_retransmit) && tcb.state != State::time_wait;
+    const bool repairing     = tcb.retransmit_count > 0 && !tcb.is(flag_window_probe);
+    state                    = Delegated{};
+    state.state              = tcb.state;
+    state.rcv_nxt            = tcb.rcv_nxt;
+    state.rcv_wnd            = tcb.rcv_wnd();
+    state.snd_una            = tcb.snd_una;
+    state.snd_nxt            = tcb.snd_nxt;
+    state.snd_max            = tcb.snd_max;
+    state.snd_wnd            = tcb.snd_wnd;
+    state.max_snd_wnd        = cold.max_snd_wnd;
+    state.snd_wl1            = tcb.snd_wl1;
+    state.cwnd               = tcb.cwnd;
+    state.ssthresh           = tcb.ssthresh;
+    state.srtt_us_x8         = tcb.srtt_us_x8;
+    state.rttvar_us_x4       = tcb.rttvar_us_x4;
+    state.ts_recent          = tcb.ts_recent;
+    state.ts_recent_age_ms   = tcb.is(flag_ts_unknown) ? UINT32_MAX : tick_then - tcb.last_received;
+    state.ts_time            = tick_then + tcb.ts_offset;
+    state.total_rt_ms        = repairing ? tick_then - cold.retransmit_since : 0;
+    state.dup_ack_count      = tcb.dup_ack_count;
+    state.retransmit_count   = tcb.retransmit_count;
     state.ka_probes_unanswered = cold.ka_unanswered;
     state.ka_delta_ms = remaining_ms(tcb.runs(timer_keep_alive), cold.keep_alive_due, tick_then);
     state.retransmit_delta_ms = remaining_ms(timer_travels, tcb.retransmit_due, tick_then);

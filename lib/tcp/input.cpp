@@ -7,9 +7,8 @@ namespace {
 
 using enum State;
 
-constexpr uint32_t syn_challenge_interval_ms = 3'000;                   ///< contract 2.12
-constexpr uint32_t blind_check_delay_ms      = 300'000;                 ///< contract 2.12
-constexpr uint32_t ts_recent_valid_ms        = 24U * 24 * 3600 * 1000;  ///< RFC 7323 §5.5
+constexpr uint32_t syn_challenge_interval_ms = 3'000;    ///< contract 2.12
+constexpr uint32_t blind_check_delay_ms      = 300'000;  ///< contract 2.12
 
 bool has_flag(const Arrival& a, uint32_t flag) {
     return (a.segment.tcp.flags & flag) != 0;
@@ -19,8 +18,8 @@ bool has_flag(const Arrival& a, uint32_t flag) {
 /// ACK of new data, nothing else going on.  Whatever it does not take, segment_arrives does.
 bool predicted(const Tcb& tcb, const Segment& segment) {
     const wire::TcpFields& fields = segment.tcp;
-    constexpr uint32_t busy =
-        flag_stopped | flag_recovery | flag_challenged | flag_blind_check | flag_window_probe;
+    constexpr uint32_t busy = flag_stopped | flag_recovery | flag_challenged | flag_blind_check |
+                              flag_window_probe | flag_ts_unknown;
     constexpr uint32_t ack_or_psh = wire::tcp_ack | wire::tcp_psh;
 
     const bool quiet              = tcb.state == established && (tcb.flags & busy) == 0 &&
@@ -107,8 +106,10 @@ Verdict Engine::Impl::check_timestamps(Conn c, const Arrival& a) {
     if (!c.tcb.is(flag_timestamps) || !fields.has_timestamps || has_flag(a, wire::tcp_rst)) {
         return proceed;
     }
-    const bool outdated = tick - c.tcb.last_received > ts_recent_valid_ms;
-    if (outdated || !before(fields.ts_val, c.tcb.ts_recent)) {
+    if (tick - c.tcb.last_received > ts_recent_valid_ms) {
+        c.tcb.set(flag_ts_unknown);
+    }
+    if (c.tcb.is(flag_ts_unknown) || !before(fields.ts_val, c.tcb.ts_recent)) {
         return proceed;
     }
     answer_unacceptable(c, a);
@@ -195,8 +196,10 @@ Verdict Engine::Impl::check_urgent(Conn c, const Arrival& a) {
 /// Spec: RFC 7323 §4.3
 void Engine::Impl::record_timestamp(Conn c, const Arrival& a) {
     const wire::TcpFields& fields = a.segment.tcp;
-    if (c.tcb.is(flag_timestamps) && fields.has_timestamps && fields.seq <= c.tcb.last_ack_sent) {
+    const bool due                = c.tcb.is(flag_ts_unknown) || fields.seq <= c.tcb.last_ack_sent;
+    if (c.tcb.is(flag_timestamps) && fields.has_timestamps && due) {
         c.tcb.ts_recent = fields.ts_val;
+        c.tcb.clear(flag_ts_unknown);
     }
 }
 

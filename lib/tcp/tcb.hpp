@@ -30,6 +30,7 @@ enum Flag : uint16_t {
     flag_blind_check =
         0x2000,  ///< keepalive runs only to see whether the peer lives after a challenge ACK
     flag_window_probe = 0x4000,  ///< the retransmission timer is the persist timer
+    flag_ts_unknown   = 0x8000,  ///< ts_recent is too old to mean anything.  RFC 7323 §5.5
 };
 
 /// What transmit has to do for a connection apart from new data.
@@ -139,6 +140,7 @@ struct alignas(64) Tcb {
     [[nodiscard]] bool frozen() const { return state == State::closed || is(flag_stopped); }
 };
 
+constexpr uint32_t ts_recent_valid_ms     = 24U * 24 * 3600 * 1000;  ///< RFC 7323 §5.5
 constexpr uint32_t timestamp_option_bytes = 12;  ///< RFC 7323 appendix A: with two NOPs before it
 
 inline uint32_t Tcb::smss() const {

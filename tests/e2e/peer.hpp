@@ -55,7 +55,7 @@ class KernelPeer {
     const Pattern& expects_;
     PeerPlan plan_;
     Result result_;
-    bool write_closed_ = false;
+    bool write_closed_      = false;
     std::atomic<bool> stop_ = false;
     std::jthread thread_;
 };

@@ -128,6 +128,27 @@ TEST_F(Timestamps, after_24_days_of_silence_any_timestamp_is_taken) {
     rig.consume(100);
 }
 
+// Linux hands no ts_recent over: whatever the peer's clock says, the first segment sets it.
+TEST(Adopt, a_peers_timestamp_that_nobody_knows_is_taken_from_its_first_segment_even_out_of_order) {
+    for (const uint32_t peer_clock : {1U, 0x7fff'ffffU, 0x8000'0001U, 0xffff'fff0U}) {
+        Rig rig;
+        rig.parameters.timestamps  = true;
+        rig.state.ts_recent        = 0;
+        rig.state.ts_recent_age_ms = UINT32_MAX;
+        rig.adopt();
+        Segment later    = rig.segment(100, 100, 0, rig.seen);
+        later.tcp.ts_val = peer_clock;
+        Segment first    = rig.segment(0, 100, 0, rig.seen);
+        first.tcp.ts_val = peer_clock;
+        EXPECT_EQ(rig.receive(later), Drop::none) << peer_clock;
+        EXPECT_EQ(rig.receive(first), Drop::none) << peer_clock;
+        EXPECT_EQ(rig.engine.readable(Rig::conn), 200u);
+        rig.consume(200);
+        first.tcp.ts_val = peer_clock - 1;
+        EXPECT_EQ(rig.receive(first), Drop::paws) << peer_clock;
+    }
+}
+
 TEST_F(Timestamps, segment_without_the_option_is_taken) {
     Segment bare            = rig.segment(0, 100, 0, rig.seen);
     bare.tcp.has_timestamps = false;
