@@ -42,9 +42,15 @@ class Ring {
             ring_, elements.data(), sizeof(T), burst(elements.size()), nullptr);
     }
 
-    [[nodiscard]] uint32_t count() const { return rte_ring_count(ring_); }
+    /// count returns how many elements wait, in [0, capacity()].  rte_ring_count reads the same
+    /// words, but not atomically.
+    [[nodiscard]] uint32_t count() const {
+        const uint32_t prod_tail = __atomic_load_n(&ring_->prod.tail, __ATOMIC_ACQUIRE);
+        const uint32_t cons_tail = __atomic_load_n(&ring_->cons.tail, __ATOMIC_ACQUIRE);
+        return std::min((prod_tail - cons_tail) & ring_->mask, ring_->capacity);
+    }
 
-    [[nodiscard]] uint32_t free_count() const { return rte_ring_free_count(ring_); }
+    [[nodiscard]] uint32_t free_count() const { return ring_->capacity - count(); }
 
     [[nodiscard]] uint32_t capacity() const { return ring_->capacity; }
 
