@@ -80,7 +80,7 @@ class QueueRace : public testing::Test {
 };
 
 TEST_F(QueueRace, host_that_sleeps_whenever_it_can_gets_every_completion_and_the_bytes_behind_it) {
-    constexpr uint64_t count = 20'000;
+    constexpr uint64_t count = 200'000;
     std::vector<std::jthread> threads;
     for (uint32_t worker = 0; worker < workers; ++worker) {
         threads.emplace_back([this, worker] { run_worker(worker, count); });
