@@ -154,7 +154,7 @@ unsigned flue_post(struct flue_hq *hq, const struct flue_wr *wr, unsigned count)
 unsigned flue_poll(struct flue_hq *hq, struct flue_wc *wc, unsigned count);
 
 /* As flue_poll, but sleeps until there is a completion, or for timeout_ms milliseconds (-1: for ever).
- * count >= 1.  0: errno is ETIMEDOUT, EINTR (a signal) or ECONNRESET. */
+ * 0: errno is ETIMEDOUT, EINTR (a signal), ECONNRESET or EINVAL (count is 0). */
 unsigned flue_wait(struct flue_hq *hq, struct flue_wc *wc, unsigned count, int timeout_ms);
 
 /* For poll(2) and epoll(7), in place of flue_wait:
