@@ -369,5 +369,9 @@ int flue_hq_arm(struct flue_hq* hq) {
 }
 
 unsigned flue_wait(struct flue_hq* hq, struct flue_wc* wc, unsigned count, int timeout_ms) {
+    if (count == 0) {
+        flue::host::fail(EINVAL, "flue_wait: no room for a completion");
+        return 0;
+    }
     return hq->queue->wait({wc, count}, timeout_ms);
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cerrno>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -41,6 +42,7 @@ class HostQueue {
 
     /// wait_for waits for the first completion for which wanted(const flue_wc&) is true and returns
     /// it.  What else arrives is kept, in order, for later polls.  `timeout_ms`: -1 for ever.
+    /// A signal does not end it.
     /// Nothing: errno is ETIMEDOUT or ECONNRESET.
     template <typename Wanted>
     std::optional<flue_wc> wait_for(Wanted&& wanted, int timeout_ms);
@@ -114,7 +116,11 @@ std::optional<flue_wc> HostQueue::wait_for(Wanted&& wanted, int timeout_ms) {
     }
     const int64_t deadline_ms = deadline_after(timeout_ms);
     flue_wc batch[32];
-    while (const uint32_t count = wait_rings(batch, deadline_ms)) {
+    while (true) {
+        const uint32_t count = wait_rings(batch, deadline_ms);
+        if (count == 0 && errno != EINTR) {
+            return std::nullopt;
+        }
         std::optional<flue_wc> found;
         for (const flue_wc& wc : std::span(batch, count)) {
             if (!found && wanted(wc)) {
@@ -127,7 +133,6 @@ std::optional<flue_wc> HostQueue::wait_for(Wanted&& wanted, int timeout_ms) {
             return found;
         }
     }
-    return std::nullopt;
 }
 
 }  // namespace flue::host

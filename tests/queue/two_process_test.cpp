@@ -2,6 +2,7 @@
 // memory.
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <gtest/gtest.h>
@@ -103,10 +104,11 @@ void exchange(flue_hq* hq, uint64_t count, unsigned burst) {
         }
         posted_all += taken;
         short_posts += taken < want ? 1 : 0;
-        // Poll seldom, so that rings are full on both sides.
-        const unsigned polls = posted_all % 5 == 0 || taken == 0 ? 4 : 1;
-        for (unsigned turn = 0; turn < polls; ++turn) {
-            const unsigned got = flue_poll(hq, wc.data(), burst);
+        // Poll only when nothing can be posted any more, so that the rings are full both ways.
+        if (taken == want && posted_all < count) {
+            continue;
+        }
+        while (const unsigned got = flue_poll(hq, wc.data(), burst)) {
             for (unsigned i = 0; i < got; ++i) {
                 const uint64_t worker = wc[i].conn >> 56;
                 ASSERT_EQ(wc[i].status, FLUE_SUCCESS);
@@ -114,6 +116,7 @@ void exchange(flue_hq* hq, uint64_t count, unsigned burst) {
             }
             done += got;
         }
+        ::sched_yield();
     }
     EXPECT_EQ(posted, completed);
     EXPECT_GT(short_posts, 0u) << "the rings never were full";
@@ -126,12 +129,12 @@ TEST_F(TwoProcesses, million_requests_through_full_rings_complete_once_and_in_or
 
 TEST_F(TwoProcesses, smallest_rings_and_bursts_beyond_them_lose_nothing) {
     open(8, 8);
-    exchange(hq_, 20'000, 256);
+    exchange(hq_, 10'000, 256);
 }
 
 TEST_F(TwoProcesses, host_that_sleeps_before_each_completion_is_woken_each_time) {
     open();
-    for (uint64_t i = 0; i < 20'000; ++i) {
+    for (uint64_t i = 0; i < 5'000; ++i) {
         const flue_wc wc = post_and_wait(request(FLUE_OP_TERMINATE, i, conn_of(i % workers)));
         ASSERT_EQ(wc.wr_id, i);
     }
@@ -277,6 +280,30 @@ TEST_F(TwoProcesses, execute_that_timed_out_never_shows_its_late_completion) {
     EXPECT_EQ(errno, ETIMEDOUT);
     EXPECT_EQ(post_and_wait(request(FLUE_OP_RELEASE, 77, conn_of(0))).wr_id, 77u);
     EXPECT_EQ(flue_mr_destroy(mr), 0);
+}
+
+TEST_F(TwoProcesses, signal_ends_a_wait_of_the_caller_but_none_inside_the_shim) {
+    open();
+
+    struct sigaction action {};
+
+    action.sa_handler = [](int) {};
+    ASSERT_EQ(::sigaction(SIGUSR1, &action, nullptr), 0);
+    const pthread_t waiting = ::pthread_self();
+    std::atomic<bool> stop  = false;
+    std::jthread disturber([&] {
+        while (!stop) {
+            ::pthread_kill(waiting, SIGUSR1);
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+    });
+    flue_wc wc;
+    EXPECT_EQ(flue_wait(hq_, &wc, 1, 10'000), 0u);
+    EXPECT_EQ(errno, EINTR);
+    const auto nothing = hq_->queue->wait_for([](const flue_wc&) { return true; }, 30);
+    EXPECT_FALSE(nothing.has_value());
+    EXPECT_EQ(errno, ETIMEDOUT);
+    stop = true;
 }
 
 // ---------------------------------------------------------------- somebody dies

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""libflue.so shows flue_* only, needs no DPDK library, and defines what flue.h declares.
+"""libflue.so shows flue_* only, needs no DPDK library, and defines each function that flue.h declares.
 
 Usage: exports.py LIBFLUE.SO FLUE.H
 """
@@ -10,8 +10,7 @@ import sys
 
 
 def readelf(*arguments):
-    command = ["readelf", "-W", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(["readelf", "-W", *arguments], check=True, capture_output=True, text=True).stdout
 
 
 def main(library, header):
@@ -23,7 +22,8 @@ def main(library, header):
     exported = set()
     for line in readelf("--dyn-syms", library).splitlines():
         fields = line.split()
-        if len(fields) >= 8 and fields[3] in ("FUNC", "OBJECT") and fields[6] != "UND":
+        # An absolute symbol is the name of a version.
+        if len(fields) >= 8 and fields[3] in ("FUNC", "OBJECT") and fields[6] not in ("UND", "ABS"):
             exported.add(fields[7].split("@")[0])
     foreign = {name for name in exported if not name.startswith("flue_")}
     assert not foreign, f"exports what is not flue_*: {sorted(foreign)}"
