@@ -11,8 +11,9 @@
 namespace flue::testbed {
 namespace {
 
-constexpr size_t host_columns = 36;
-constexpr size_t wire_columns = 62;
+constexpr size_t host_columns    = 36;
+constexpr size_t wire_columns    = 62;
+constexpr size_t summary_columns = wire_columns - 12;
 
 namespace ansi {
 constexpr std::string_view host   = "\033[36m";
@@ -141,6 +142,51 @@ std::string arrow(Direction direction, const std::string& text) {
                                              : "|<" + shaft + label + "--|";
 }
 
+/// What the middle of a run amounts to, for the two columns.
+struct Sum {
+    uint64_t events = 0;
+    std::array<uint64_t, 2> segments{};  ///< by Direction
+    std::array<uint64_t, 2> bytes{};
+    std::array<uint64_t, 2> again{};
+
+    void add(const Row& row) {
+        if (row.event != nullptr) {
+            ++events;
+            return;
+        }
+        const auto way = static_cast<size_t>(row.segment->direction);
+        ++segments[way];
+        bytes[way] += row.segment->payload_bytes;
+        again[way] += row.again ? 1 : 0;
+    }
+
+    [[nodiscard]] std::string host() const {
+        return events == 0 ? "" : "... " + human_count(events) + " more ...";
+    }
+
+    [[nodiscard]] std::string way(Direction direction) const {
+        const auto i = static_cast<size_t>(direction);
+        return human_count(segments[i]) +
+               (bytes[i] > 0 ? " segments, " + human_bytes(bytes[i]) : " ACKs") +
+               (again[i] > 0 ? ", " + human_count(again[i]) + " again" : "");
+    }
+
+    /// One line, or one for each direction when they do not fit beside each other.
+    [[nodiscard]] std::vector<std::string> wire() const {
+        std::vector<std::string> ways;
+        if (segments[0] > 0) {
+            ways.push_back(way(Direction::to_remote) + " -->");
+        }
+        if (segments[1] > 0) {
+            ways.push_back("<-- " + way(Direction::from_remote));
+        }
+        if (ways.size() == 2 && ways[0].size() + ways[1].size() + 3 <= summary_columns) {
+            return {ways[0] + "   " + ways[1]};
+        }
+        return ways.empty() ? std::vector<std::string>{""} : ways;
+    }
+};
+
 class Drawing {
   public:
     Drawing(const LadderStyle& style, int64_t start_ns) : style_(style), start_ns_(start_ns) {
@@ -160,11 +206,16 @@ class Drawing {
         out_ += '\n';
     }
 
-    void summary(const std::string& host, const std::string& wire) {
-        out_ += painted(std::string(12, ' ') + padded(host, host_columns) + ":  " +
-                            padded(wire, wire_columns - 4) + ":",
-                        ansi::faint) +
-                '\n';
+    void summary(const Sum& sum) {
+        std::string host = sum.host();
+        for (const auto& wire : sum.wire()) {
+            const std::string text =
+                padded(wire.empty() ? "" : "... " + wire + " ...", wire_columns - 4);
+            out_ += painted(std::string(12, ' ') + padded(host, host_columns) + ":  " + text + ":",
+                            ansi::faint) +
+                    '\n';
+            host.clear();
+        }
     }
 
     std::string take() { return std::move(out_); }
@@ -196,47 +247,6 @@ class Drawing {
     LadderStyle style_;
     int64_t start_ns_;
     std::string out_;
-};
-
-/// What the middle of a run amounts to, for the two columns.
-struct Sum {
-    uint64_t events = 0;
-    std::array<uint64_t, 2> segments{};  ///< by Direction
-    std::array<uint64_t, 2> bytes{};
-    std::array<uint64_t, 2> again{};
-
-    void add(const Row& row) {
-        if (row.event != nullptr) {
-            ++events;
-            return;
-        }
-        const auto way = static_cast<size_t>(row.segment->direction);
-        ++segments[way];
-        bytes[way] += row.segment->payload_bytes;
-        again[way] += row.again ? 1 : 0;
-    }
-
-    [[nodiscard]] std::string host() const {
-        return events == 0 ? "" : "... " + human_count(events) + " more ...";
-    }
-
-    [[nodiscard]] std::string way(Direction direction) const {
-        const auto i = static_cast<size_t>(direction);
-        return human_count(segments[i]) +
-               (bytes[i] > 0 ? " segments, " + human_bytes(bytes[i]) : " ACKs") +
-               (again[i] > 0 ? ", " + human_count(again[i]) + " again" : "");
-    }
-
-    [[nodiscard]] std::string wire() const {
-        std::string text;
-        if (segments[0] > 0) {
-            text += way(Direction::to_remote) + " -->";
-        }
-        if (segments[1] > 0) {
-            text += (text.empty() ? "" : "   ") + ("<-- " + way(Direction::from_remote));
-        }
-        return text.empty() ? text : "... " + text + " ...";
-    }
 };
 
 std::vector<Row> merged(const std::vector<HostEvent>& host,
@@ -293,7 +303,7 @@ std::string draw_ladder(const std::vector<HostEvent>& host,
             }
             sum.add(*at);
             if (i + 1 == length - style.kept_rows) {
-                drawing.summary(sum.host(), sum.wire());
+                drawing.summary(sum);
             }
         }
         if (at != rows.end()) {

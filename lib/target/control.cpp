@@ -114,6 +114,8 @@ int Control::wait_ms() const {
 
 void Control::serve(uint32_t events, void* source) {
     if (source == &signals_) {
+        signalfd_siginfo signal{};
+        (void)!::read(signals_.get(), &signal, sizeof(signal));
         FLUE_LOG(INFO, "asked to end");
         parts_.stop->store(true, std::memory_order_relaxed);
     } else if (source == &listener_) {

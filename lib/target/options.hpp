@@ -10,7 +10,7 @@ namespace flue::target {
 struct Quotas {
     uint32_t sessions     = 64;       ///< of the whole target
     uint32_t queues       = 16;       ///< per session
-    uint32_t regions      = 64;       ///< per session
+    uint32_t regions      = 1024;     ///< per session
     uint64_t region_bytes = 1 << 30;  ///< per session, all regions together
     uint32_t ring_entries = 1 << 16;  ///< per ring
 };

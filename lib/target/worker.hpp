@@ -94,6 +94,12 @@ class Worker final : public chimney::Environment, private ItemReferences {
         std::array<void*, burst_max> values;
     };
 
+    /// A queue whose host is gone, from `lose` to its answer.
+    struct Loss {
+        ControlMessage message;
+        uint32_t polls_left = 0;  ///< what was posted before still counts; 0 = all of it is taken
+    };
+
     // ItemReferences
     void hold(tcp::ItemIndex item) override { chimney_->hold_item(item); }
 
@@ -133,6 +139,7 @@ class Worker final : public chimney::Environment, private ItemReferences {
     [[nodiscard]] uint32_t answer_room() const;
     void carry_out(const ControlMessage& message);
     void answer(const ControlMessage& message);
+    [[nodiscard]] bool finish(Loss& loss);
     void answer_losses();
     void answer_snapshots();
     void fill(WorkerSnapshot& snapshot) const;
@@ -148,7 +155,7 @@ class Worker final : public chimney::Environment, private ItemReferences {
     std::vector<uint8_t> side_by_connection_;
     std::unique_ptr<chimney::Chimney> chimney_;
     std::vector<queue::TargetQueue*> queues_;
-    std::vector<ControlMessage> losses_;  ///< `lose` requests that are not answered yet
+    std::vector<Loss> losses_;
     std::unique_ptr<Burst> burst_;
     uint64_t table_changes_ = 0;  ///< of entries that a burst may have looked up already
     uint64_t turn_started_  = 0;  ///< cycles

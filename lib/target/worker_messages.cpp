@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "base/assert.hpp"
+#include "queue/shm_layout.hpp"
 #include "target/worker.hpp"
 
 namespace flue::target {
@@ -29,9 +30,7 @@ void Worker::carry_out(const ControlMessage& message) {
             return;
         case lose:
             FLUE_ASSERT(losses_.size() < losses_.capacity());
-            std::erase(queues_, message.queue);
-            chimney_->lose(now_, *message.queue, message.policy);
-            losses_.push_back(message);
+            losses_.push_back({message, queue::ring_entries_max / burst_max});
             return;
         case fence:
             answer(message);
@@ -49,15 +48,28 @@ void Worker::answer(const ControlMessage& message) {
     FLUE_ASSERT(sent == 1);
 }
 
-void Worker::answer_losses() {
-    std::erase_if(losses_, [this](const ControlMessage& message) {
-        if (answer_room() == 0 || !chimney_->detachable(*message.queue)) {
+bool Worker::finish(Loss& loss) {
+    queue::TargetQueue& queue = *loss.message.queue;
+    if (loss.polls_left > 0) {
+        // Bounded, because a process that shares the ring with the one that is gone may go on
+        // posting.
+        loss.polls_left = chimney_->poll(now_, queue) > 0 ? loss.polls_left - 1 : 0;
+        if (loss.polls_left > 0) {
             return false;
         }
-        chimney_->detach(*message.queue);
-        answer(message);
-        return true;
-    });
+        std::erase(queues_, &queue);
+        chimney_->lose(now_, queue, loss.message.policy);
+    }
+    if (answer_room() == 0 || !chimney_->detachable(queue)) {
+        return false;
+    }
+    chimney_->detach(queue);
+    answer(loss.message);
+    return true;
+}
+
+void Worker::answer_losses() {
+    std::erase_if(losses_, [this](Loss& loss) { return finish(loss); });
 }
 
 void Worker::answer_snapshots() {

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <sstream>
 #include <stdexcept>
+#include <tuple>
 
 namespace flue::demo {
 namespace {
@@ -21,42 +22,30 @@ constexpr int patience_ms         = 20'000;
     throw std::runtime_error(call + ": " + std::strerror(errno) + ": " + flue_error_text());
 }
 
-template <typename Pointer>
-Pointer checked(Pointer pointer, const std::string& call) {
-    if (pointer == nullptr) {
-        fail(call);
-    }
-    return pointer;
-}
-
 std::string with_bytes(const std::string& text, uint64_t bytes) {
     return bytes == 0 ? text : text + " " + human_bytes(bytes);
 }
 
-bool is_event(uint8_t opcode) {
-    return (opcode & 0x80) != 0;
-}
-
 std::string text_of(const flue_wc& wc) {
-    const std::string name = flue_opcode_name(wc.opcode);
-    return with_bytes(
-        is_event(wc.opcode) ? "<- event " + name : "<- " + name + " " + flue_status_name(wc.status),
-        wc.bytes);
+    const std::string name = std::string("<- ") + flue_opcode_name(wc.opcode) + " ";
+    if (wc.opcode == FLUE_EVENT_UPLOAD_REQUEST) {
+        return name + flue_upload_reason_name(wc.info);
+    }
+    const bool is_event = (wc.opcode & 0x80) != 0;
+    return with_bytes(name + (is_event ? "" : flue_status_name(wc.status)), wc.bytes);
 }
 
 }  // namespace
 
 Host::Host(const std::string& socket_path, const char* name, size_t data_bytes)
-    : data_bytes_(data_bytes) {
-    const flue_open_options options{.name = name, .on_loss = FLUE_LOSS_DRAIN};
-    context_.reset(checked(flue_open(socket_path.c_str(), &options), "flue_open"));
-    region_.reset(
-        checked(flue_mr_create(context_.get(), data_bytes + socket_room_bytes), "flue_mr_create"));
-    queue_.reset(checked(flue_hq_create(context_.get(), nullptr), "flue_hq_create"));
+    : context_(socket_path.c_str(), {.name = name, .on_loss = FLUE_LOSS_DRAIN}),
+      region_(context_, data_bytes + socket_room_bytes),
+      queue_(context_),
+      data_bytes_(data_bytes) {
 }
 
 std::span<std::byte> Host::data() const {
-    return {static_cast<std::byte*>(flue_mr_data(region_.get())), data_bytes_};
+    return region_.bytes().first(data_bytes_);
 }
 
 void Host::note(const std::string& text, bool routine) {
@@ -64,12 +53,12 @@ void Host::note(const std::string& text, bool routine) {
 }
 
 void Host::offload(testbed::Descriptor socket) {
-    const flue_socket_offload_options options{.host_handle = 1,
-                                              .mr          = region_.get(),
-                                              .mr_offset   = data_bytes_,
-                                              .mr_bytes    = socket_room_bytes - state_room_bytes,
-                                              .send_wr_id  = next_wr_id_++,
-                                              .keep_time_wait = 1};
+    flue_socket_offload_options options{};
+    options.mr             = region_.get();
+    options.mr_offset      = data_bytes_;
+    options.mr_bytes       = socket_room_bytes - state_room_bytes;
+    options.send_wr_id     = next_wr_id_++;
+    options.keep_time_wait = 1;
     flue_socket_offload_result result{};
     note("flue_socket_offload(fd)");
     if (flue_socket_offload(queue_.get(), socket.get(), &options, &result) != 0) {
@@ -77,14 +66,21 @@ void Host::offload(testbed::Descriptor socket) {
     }
     std::ignore = socket.release();  // closed by the hand-over
     connection_ = result.conn;
-    sends_open_ += result.sends_posted;
-    moved_bytes_ = result.sends_posted > 0 ? result.mr_bytes_used : 0;
-    note(with_bytes("the target owns it", moved_bytes_));
+    sends_open_.assign(result.sends, result.sends + result.sends_posted);
+    moved_bytes_ = result.sends_posted > 0 ? result.sends[0].sge[0].length : 0;
+    note("the target owns it, " + human_bytes(moved_bytes_) + " open");
 }
 
 testbed::Descriptor Host::upload() {
-    const flue_socket_upload_options options{
-        .mr = region_.get(), .mr_offset = data_bytes_, .mr_bytes = socket_room_bytes};
+    flue_mr* regions[] = {region_.get()};
+    flue_socket_upload_options options{};
+    options.mr            = region_.get();
+    options.mr_offset     = data_bytes_;
+    options.mr_bytes      = socket_room_bytes;
+    options.sends         = sends_open_.data();
+    options.send_count    = static_cast<uint32_t>(sends_open_.size());
+    options.send_mrs      = regions;
+    options.send_mr_count = 1;
     note("flue_socket_upload");
     const int fd = flue_socket_upload(queue_.get(), connection_, &options);
     if (fd < 0) {
@@ -94,32 +90,26 @@ testbed::Descriptor Host::upload() {
     return testbed::Descriptor{fd};
 }
 
-flue_sge Host::piece_of_region(size_t offset, size_t length) const {
-    return {.mr     = flue_mr_key(region_.get()),
-            .length = static_cast<uint32_t>(length),
-            .offset = offset};
-}
-
-void Host::post(flue_wr wr, const std::string& text, bool routine) {
+flue_wr Host::post(flue_wr wr, const std::string& text, bool routine) {
     wr.wr_id = next_wr_id_++;
     wr.conn  = connection_;
     note(text, routine);
-    while (flue_post(queue_.get(), &wr, 1) == 0) {
+    while (!queue_.post(wr)) {
         // No room for the request or for its completion: take completions first.
         if (errno != EAGAIN) {
             fail("flue_post");
         }
         collect();
     }
+    return wr;
 }
 
 void Host::send(size_t offset, size_t length) {
     flue_wr wr{};
     wr.opcode    = FLUE_OP_SEND;
     wr.sge_count = 1;
-    wr.sge[0]    = piece_of_region(offset, length);
-    post(wr, with_bytes("SEND", length), true);
-    ++sends_open_;
+    wr.sge[0]    = region_.sge(offset, static_cast<uint32_t>(length));
+    sends_open_.push_back(post(wr, with_bytes("SEND", length), true));
 }
 
 void Host::send_pieces(size_t offset, size_t length, size_t piece) {
@@ -133,7 +123,7 @@ void Host::receive(size_t offset, size_t length, bool only_full) {
     wr.opcode    = FLUE_OP_RECV;
     wr.flags     = only_full ? FLUE_WR_NO_PUSH : 0;
     wr.sge_count = 1;
-    wr.sge[0]    = piece_of_region(offset, length);
+    wr.sge[0]    = region_.sge(offset, static_cast<uint32_t>(length));
     post(wr, with_bytes("RECV", length), true);
 }
 
@@ -141,7 +131,7 @@ void Host::disconnect(size_t offset, size_t length) {
     flue_wr wr{};
     wr.opcode    = FLUE_OP_DISCONNECT;
     wr.sge_count = length > 0 ? 1 : 0;
-    wr.sge[0]    = length > 0 ? piece_of_region(offset, length) : flue_sge{};
+    wr.sge[0]    = length > 0 ? region_.sge(offset, static_cast<uint32_t>(length)) : flue_sge{};
     post(wr, with_bytes("DISCONNECT", length));
 }
 
@@ -182,32 +172,17 @@ flue_wc Host::await(uint8_t opcode) {
     }
 }
 
-uint64_t Host::finish_sends() {
-    uint64_t bytes = 0;
-    for (; sends_open_ > 0; --sends_open_) {
-        const flue_wc wc = await(FLUE_OP_SEND);
-        expect(
-            wc.status == FLUE_SUCCESS, "a SEND to complete SUCCESS", flue_status_name(wc.status));
-        bytes += wc.bytes;
-    }
-    return bytes;
-}
-
-uint64_t Host::finish_sends_aborted() {
+uint64_t Host::finish_sends(enum flue_status last) {
     uint64_t bytes = 0;
     uint8_t status = FLUE_SUCCESS;
-    for (; sends_open_ > 0; --sends_open_) {
+    for (; !sends_open_.empty(); sends_open_.erase(sends_open_.begin())) {
         const flue_wc wc = await(FLUE_OP_SEND);
-        expect(wc.status == FLUE_REQUEST_ABORTED ||
-                   (wc.status == FLUE_SUCCESS && status == FLUE_SUCCESS),
-               "a SEND to complete REQUEST_ABORTED",
+        expect(wc.status == last || (wc.status == FLUE_SUCCESS && status == FLUE_SUCCESS),
+               std::string("a SEND to complete ") + flue_status_name(last),
                flue_status_name(wc.status));
         status = wc.status;
         bytes += wc.bytes;
     }
-    expect(status == FLUE_REQUEST_ABORTED,
-           "the last SEND to complete REQUEST_ABORTED",
-           flue_status_name(status));
     return bytes;
 }
 
@@ -215,15 +190,12 @@ flue_state Host::terminate() {
     flue_wr wr{};
     wr.opcode    = FLUE_OP_TERMINATE;
     wr.sge_count = 1;
-    wr.sge[0] =
-        piece_of_region(data_bytes_ + socket_room_bytes - state_room_bytes, state_room_bytes);
+    wr.sge[0] = region_.sge(data_bytes_ + socket_room_bytes - state_room_bytes, state_room_bytes);
     post(wr, "TERMINATE");
     const flue_wc wc = await(FLUE_OP_TERMINATE);
     expect(wc.status == FLUE_SUCCESS, "TERMINATE to complete SUCCESS", flue_status_name(wc.status));
     flue_state state{};
-    std::memcpy(&state,
-                static_cast<std::byte*>(flue_mr_data(region_.get())) + wr.sge[0].offset,
-                sizeof state);
+    std::memcpy(&state, &region_.bytes()[wr.sge[0].offset], sizeof state);
     expect(flue_state_check(&state) == 0,
            "a valid flue_state from TERMINATE",
            "one that does not check");

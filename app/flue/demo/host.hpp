@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "flue/demo/stage.hpp"
-#include "flue/flue.h"
+#include "flue/flue.hpp"
 #include "testbed/descriptor.hpp"
 #include "testbed/ladder.hpp"
 
@@ -29,7 +29,7 @@ class Host {
     /// Hands the socket over; the completions of what was in its send queue are awaited by
     /// finish_sends too.
     void offload(testbed::Descriptor socket);
-    /// Takes the connection back.
+    /// Takes the connection back, with what the sends posted so far have not delivered.
     testbed::Descriptor upload();
 
     /// Requests about the bytes [offset, offset + length) of the region.
@@ -43,11 +43,9 @@ class Host {
     /// that come before are kept.  Errors: std::runtime_error that names what was expected and what
     /// came.
     flue_wc await(uint8_t opcode);
-    /// Waits until all sends posted so far have completed SUCCESS; returns the bytes acknowledged.
-    uint64_t finish_sends();
-    /// Waits likewise after an abort: first some that had completed before it may come, then only
-    /// REQUEST_ABORTED, and at least one of these.
-    uint64_t finish_sends_aborted();
+    /// Waits until all sends posted so far have completed and returns the bytes acknowledged.
+    /// `last`: how those end that do not end SUCCESS; behind one of these no SUCCESS may follow.
+    uint64_t finish_sends(enum flue_status last);
     /// Ends the offload and returns the state that the target gave back.
     flue_state terminate();
 
@@ -59,26 +57,18 @@ class Host {
     void note(const std::string& text, bool routine = false);
 
   private:
-    void post(flue_wr wr, const std::string& text, bool routine = false);
-    flue_sge piece_of_region(size_t offset, size_t length) const;
+    /// Posts the request and returns it as posted.
+    flue_wr post(flue_wr wr, const std::string& text, bool routine = false);
     void collect();
 
-    struct Close {
-        void operator()(flue_context* context) const { flue_close(context); }
-
-        void operator()(flue_mr* mr) const { flue_mr_destroy(mr); }
-
-        void operator()(flue_hq* hq) const { flue_hq_destroy(hq); }
-    };
-
-    std::unique_ptr<flue_context, Close> context_;
-    std::unique_ptr<flue_mr, Close> region_;
-    std::unique_ptr<flue_hq, Close> queue_;
+    Context context_;
+    MemoryRegion region_;
+    HostQueue queue_;
     size_t data_bytes_;
     flue_conn connection_ = FLUE_NO_CONN;
     uint64_t next_wr_id_  = 1;
-    unsigned sends_open_  = 0;
     uint64_t moved_bytes_ = 0;
+    std::vector<flue_wr> sends_open_;   ///< not completed, in posting order
     std::vector<flue_wc> completions_;  ///< arrived, not awaited yet
     std::vector<testbed::HostEvent> events_;
 };

@@ -58,7 +58,7 @@ std::string play_abortive(Stage& stage, Record& record) {
 
     const int64_t aborted_ns = testbed::now_ns();
     host.abort();
-    const uint64_t delivered = host.finish_sends_aborted();
+    const uint64_t delivered = host.finish_sends(FLUE_REQUEST_ABORTED);
     expect(delivered < queued_bytes,
            "less than all acknowledged before the abort",
            human_bytes(delivered));

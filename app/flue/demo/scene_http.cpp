@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <fstream>
 #include <linux/sockios.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -68,24 +69,31 @@ void expect_body(Child& curl) {
     expect(seen == expected, "SHA-256 " + expected, seen);
 }
 
-/// What the kernel still has to send or to have acknowledged.
-int queued_bytes(const Descriptor& socket) {
+int queue_size(const Descriptor& socket, unsigned long request) {
     int bytes = 0;
-    ::ioctl(socket.get(), SIOCOUTQ, &bytes);
+    ::ioctl(socket.get(), request, &bytes);
     return bytes;
 }
 
 /// The server's part up to the hand-over: answers the request with as much of the body as the
-/// kernel takes, and leaves the connection to the target.  Returns how much of the body the kernel
-/// took.
-size_t serve_first_part(Host& host, Descriptor socket, std::span<const std::byte> body) {
+/// kernel takes, and leaves the connection to the target.  curl stands still meanwhile, so that the
+/// kernel cannot have sent everything.  Returns how much of the body the kernel took.
+size_t serve_first_part(Host& host,
+                        Descriptor socket,
+                        std::span<const std::byte> body,
+                        pid_t curl) {
     receive_request(socket);
+    ::kill(curl, SIGSTOP);
     send_all(socket, std::as_bytes(std::span(header)));
     const size_t written = fill_send_queue(socket, body.first(written_max));
+    const int queued     = queue_size(socket, SIOCOUTQ);
+    const int unsent     = queue_size(socket, SIOCOUTQNSD);
     host.note("kernel TCP took " + human_bytes(written));
-    const int queued = queued_bytes(socket);
-    expect(queued > 0, "data still to be sent or acknowledged at the hand-over", "none");
+    host.note(human_bytes(static_cast<uint64_t>(queued - unsent)) + " in flight, " +
+              human_bytes(static_cast<uint64_t>(unsent)) + " unsent");
     host.offload(std::move(socket));
+    ::kill(curl, SIGCONT);
+    expect(host.moved_bytes() > 0, "data that is not acknowledged at the hand-over", "none");
     return written;
 }
 
@@ -102,11 +110,12 @@ void remove_bodies() {
 /// The host process of scene b: posts everything and is gone.
 void serve_and_exit(const std::string& socket_path,
                     Descriptor socket,
+                    pid_t curl,
                     const testbed::Report& report) {
     Host host{socket_path, "flue demo b", body_bytes};
     const auto body = pattern(body_bytes, 'b');
     std::copy(body.begin(), body.end(), host.data().begin());
-    post_rest(host, serve_first_part(host, std::move(socket), body));
+    post_rest(host, serve_first_part(host, std::move(socket), body, curl));
     host.note("_exit(0)");
     for (const auto& event : host.events()) {
         report.line(to_line(event));
@@ -129,10 +138,10 @@ std::string play_graceful(Stage& stage, Record& record) {
         Host host{stage.flued().options().socket_path, "flue demo a", body_bytes};
         const Keep keep{host, record};
         std::copy(body.begin(), body.end(), host.data().begin());
-        const size_t written = serve_first_part(host, std::move(accepted.socket), body);
+        const size_t written = serve_first_part(host, std::move(accepted.socket), body, curl.pid());
         moved_bytes          = host.moved_bytes();
         post_rest(host, written);
-        const uint64_t acknowledged = host.finish_sends();
+        const uint64_t acknowledged = host.finish_sends(FLUE_SUCCESS);
         expect(acknowledged == moved_bytes + body_bytes - last_bytes - written,
                "every byte of the SENDs reported acknowledged",
                std::to_string(acknowledged) + " bytes");
@@ -146,7 +155,7 @@ std::string play_graceful(Stage& stage, Record& record) {
     }
     expect_clean_close(stage.segments(record));
     remove_bodies();
-    return human_bytes(moved_bytes) + " unacknowledged or unsent at the hand-over; SHA-256 of " +
+    return human_bytes(moved_bytes) + " not acknowledged at the hand-over; SHA-256 of " +
            human_bytes(body_bytes) + " right; FIN both ways, no reset";
 }
 
@@ -160,7 +169,7 @@ std::string play_host_exit(Stage& stage, Record& record) {
 
     const std::string socket_path = stage.flued().options().socket_path;
     Child host                    = Child::call([&](const testbed::Report& report) {
-        serve_and_exit(socket_path, std::move(accepted.socket), report);
+        serve_and_exit(socket_path, std::move(accepted.socket), curl.pid(), report);
     });
     accepted.socket               = Descriptor{};  // the host process has the only one now
     const auto exit               = host.wait(patience);

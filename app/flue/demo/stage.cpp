@@ -11,11 +11,10 @@ constexpr auto settle_limit = std::chrono::seconds{5};
 /// Every figure of `now` that is not what it was: "rx_mbufs: 3, was 0".
 std::string differences(const nlohmann::json& before, const nlohmann::json& now) {
     std::string text;
-    const auto old = before.flatten();
-    for (const auto& [name, value] : now.flatten().items()) {
-        if (!old.contains(name) || old[name] != value) {
-            text += (text.empty() ? "" : "; ") + name.substr(1) + ": " + value.dump() + ", was " +
-                    (old.contains(name) ? old[name].dump() : "absent");
+    for (const auto& [name, value] : now.items()) {
+        if (before.value(name, nlohmann::json{}) != value) {
+            text += (text.empty() ? "" : "; ") + name + ": " + value.dump() + ", was " +
+                    before.value(name, nlohmann::json{}).dump();
         }
     }
     return text;

@@ -8,7 +8,7 @@ namespace flue::demo {
 
 /// What the remote's interface saw of a close.  Errors, of all: SceneFailure.
 
-/// Both ends sent a FIN, and nobody a reset.
+/// Both ends sent a FIN and had it acknowledged, and nobody reset the connection.
 void expect_clean_close(const std::vector<testbed::CapturedSegment>& segments);
 
 /// The host's side ended with one kind of segment: a reset.  Nothing but resets follows the first

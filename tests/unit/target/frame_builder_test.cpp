@@ -1,5 +1,6 @@
 #include "target/frame_builder.hpp"
 
+#include <cstring>
 #include <map>
 #include <numeric>
 #include <optional>

@@ -87,7 +87,7 @@ Message queue_request() {
 class TargetTest : public testing::Test {
   protected:
     TargetTest() {
-        options_.ports           = {"net_null0"};
+        options_.ports           = {port_};
         options_.exception_taps  = {"none"};
         options_.socket_path     = "/tmp/flue-unit-target-" + std::to_string(::getpid()) + ".sock";
         options_.connections     = 64;
@@ -116,8 +116,8 @@ class TargetTest : public testing::Test {
         host.join();
     }
 
-    std::string port_ =
-        std::string("net_null_") + testing::UnitTest::GetInstance()->current_test_info()->name();
+    static inline int tests_ = 0;
+    std::string port_        = "net_null_" + std::to_string(++tests_);
     Options options_;
 };
 
@@ -165,14 +165,14 @@ TEST_F(TargetTest, queue_is_served_by_the_worker_until_destroyed) {
         ASSERT_TRUE(rings.ok());
         std::array<flue_wr, 1> wr{};
         wr[0].wr_id  = 42;
-        wr[0].opcode = 0xff;
+        wr[0].opcode = FLUE_OP_QUERY;
         ASSERT_EQ(rings.value().submissions(0).enqueue(wr), 1u);
         std::array<flue_wc, 1> wc{};
         while (rings.value().completions(0).dequeue(wc) == 0) {
             std::this_thread::yield();
         }
         EXPECT_EQ(wc[0].wr_id, 42u);
-        EXPECT_EQ(wc[0].status, FLUE_BAD_OPCODE);
+        EXPECT_EQ(wc[0].status, FLUE_BAD_CONNECTION);
         Message destroy;
         destroy.queue_id = reply.message.queue_id;
         EXPECT_EQ(host.status(destroy, MessageType::destroy_queue), SessionStatus::ok);
