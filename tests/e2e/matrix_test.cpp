@@ -1,5 +1,5 @@
-#include <gtest/gtest.h>
 #include <functional>
+#include <gtest/gtest.h>
 #include <sstream>
 #include <sys/socket.h>
 
@@ -182,9 +182,9 @@ void Matrix::run_until(const std::function<bool()>& done) {
             handle(session_->wait());
         } catch (const std::runtime_error& error) {
             std::ostringstream out;
-            out << error.what() << "; of the host's stream " << posted_ << " bytes posted, " << sends_left_
-                << " sends outstanding; of the peer's " << received_ << " received; the target says "
-                << rig_->ask("/flue/conns").dump();
+            out << error.what() << "; of the host's stream " << posted_ << " bytes posted, "
+                << sends_left_ << " sends outstanding; of the peer's " << received_
+                << " received; the target says " << rig_->ask("/flue/conns").dump();
             throw std::runtime_error(out.str());
         }
     }

@@ -88,7 +88,10 @@ KernelPeer::KernelPeer(Descriptor socket,
                        const Pattern& sends,
                        const Pattern& expects,
                        const PeerPlan& plan)
-    : socket_(std::move(socket)), sends_(sends), expects_(expects), plan_(plan), thread_([this] { run(); }) {}
+    : socket_(std::move(socket)), sends_(sends), expects_(expects), plan_(plan), thread_([this] {
+          run();
+      }) {
+}
 
 KernelPeer::~KernelPeer() {
     stop_ = true;
@@ -103,7 +106,7 @@ KernelPeer::Result KernelPeer::finish() {
 }
 
 void KernelPeer::run() {
-    bool open = true;
+    bool open           = true;
     const auto deadline = std::chrono::steady_clock::now() + patience;
     while (open && !stop_) {
         const bool wants_write = !write_closed_ && result_.bytes_sent < plan_.bytes_to_send;
