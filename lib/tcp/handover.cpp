@@ -22,9 +22,10 @@ bool adoptable_state(State state) {
 
 /// R15, and numbers that no TCP can have arrived at.
 bool plausible(const Parameters& parameters, const Delegated& state) {
-    const bool ordered = state.snd_una <= state.snd_nxt && state.snd_nxt <= state.snd_max;
-    const bool near    = bytes_between(state.snd_una, state.snd_max) <= send_backlog_max;
-    const bool windows = state.rcv_wnd <= window_max && state.snd_wnd <= window_max &&
+    const uint32_t flight = bytes_between(state.snd_una, state.snd_max);
+    const bool ordered    = bytes_between(state.snd_una, state.snd_nxt) <= flight;
+    const bool near       = flight <= send_backlog_max;
+    const bool windows    = state.rcv_wnd <= window_max && state.snd_wnd <= window_max &&
                          parameters.rcv_wnd_max <= window_max;
     const bool shifts =
         parameters.snd_wind_shift <= wind_shift_max && parameters.rcv_wind_shift <= wind_shift_max;
@@ -68,9 +69,11 @@ void reset(Tcb& tcb) {
     tcb.ready_next            = ready_next;
 }
 
+/// Any number may come as `recover`: it counts only where it can be true.
 bool in_recovery(const Delegated& state) {
-    return state.dup_ack_count >= 3 && state.snd_una < state.recover &&
-           state.recover <= state.snd_max;
+    const uint32_t ahead = bytes_between(state.snd_una, state.recover);
+    return state.dup_ack_count >= 3 && ahead > 0 &&
+           ahead <= bytes_between(state.snd_una, state.snd_max);
 }
 
 }  // namespace
@@ -105,7 +108,8 @@ Engine::Refusal Engine::Impl::adopt(ConnIndex index,
         tcb.cwnd = congestion::initial_window(tcb);
     }
     tcb.rcv_nxt     = state.rcv_nxt;
-    tcb.rcv_wnd_max = parameters.rcv_wnd_max;
+    tcb.rcv_wnd_max = std::max(parameters.rcv_wnd_max,
+                               1U << parameters.rcv_wind_shift);  // else it could never open
     tcb.rcv_adv =
         state.rcv_nxt + std::min(state.rcv_wnd, uint32_t{UINT16_MAX} << parameters.rcv_wind_shift);
     tcb.last_ack_sent = state.rcv_nxt;
@@ -161,19 +165,29 @@ void Engine::Impl::adopt_timers(Conn c, const Delegated& state) {
     if (tcb.snd_wnd == 0 && tcb.state != State::fin_wait_2 && tcb.runs(timer_retransmit)) {
         tcb.set(flag_window_probe);
     }
-    if (tcb.is(flag_keep_alive) && state.ka_delta_ms >= 0) {
-        const uint32_t delta = timer_ms(state.ka_delta_ms);
-        c.cold.ka_unanswered = state.ka_probes_unanswered;
-        if (c.cold.ka_unanswered == 0) {
-            tcb.last_received = tick + std::min(delta, c.cold.ka_timeout_ms) - c.cold.ka_timeout_ms;
-        }
-        start_timer(c, timer_keep_alive, tick + delta);
-    } else if (tcb.is(flag_keep_alive)) {
-        start_timer(c, timer_keep_alive, tick + c.cold.ka_timeout_ms);
+    if (tcb.is(flag_keep_alive)) {
+        adopt_keep_alive(c, state);
     }
     if (running && state.retransmit_delta_ms == 0) {
         run_timers(c);  // R12: at once
     }
+}
+
+/// The keepalive timer looks at when the peer was last heard, so that has to agree with the time
+/// that is left.
+void Engine::Impl::adopt_keep_alive(Conn c, const Delegated& state) {
+    Tcb& tcb             = c.tcb;
+    const uint32_t delta = timer_ms(state.ka_delta_ms);
+    if (state.ka_delta_ms < 0) {
+        start_timer(c, timer_keep_alive, tick + c.cold.ka_timeout_ms);
+        return;
+    }
+    start_timer(c, timer_keep_alive, tick + delta);
+    c.cold.ka_unanswered    = state.ka_probes_unanswered;
+    const uint32_t probing  = keep_alive_interval_ms(c.cold) + 1;
+    const uint32_t idle     = c.cold.ka_unanswered > 0 ? probing : c.cold.ka_timeout_ms;
+    const uint32_t heard_at = tick + std::min(delta, idle) - idle;
+    tcb.last_received       = before(heard_at, tcb.last_received) ? heard_at : tcb.last_received;
 }
 
 /// Spec: R11, R12, R13

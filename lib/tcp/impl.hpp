@@ -81,6 +81,7 @@ struct Engine::Impl {
     Refusal adopt(ConnIndex index, const Parameters& parameters, const Delegated& state);
     void adopt_recovery(Conn c, const Delegated& state);
     void adopt_timers(Conn c, const Delegated& state);
+    void adopt_keep_alive(Conn c, const Delegated& state);
     void snapshot(Instant at_time, ConnIndex index, Delegated& state) const;
     void forget(Conn c);
 
@@ -218,6 +219,11 @@ struct Engine::Impl {
 /// Answers to segments without text, and to strange ACKs, keep this distance.  As Linux's
 /// tcp_invalid_ratelimit.
 constexpr uint32_t ack_answer_interval_ms = 500;
+
+/// Between unanswered keepalive probes; a second where the host configured nothing.  Contract 2.12
+[[nodiscard]] constexpr uint32_t keep_alive_interval_ms(const TcbCold& cold) {
+    return cold.ka_interval_ms != 0 ? cold.ka_interval_ms : 1'000;
+}
 
 /// Microseconds as ticks, rounded up.
 constexpr uint32_t ticks_of_us(uint32_t us) {

@@ -108,9 +108,11 @@ bool Engine::Impl::send_data(Conn c, Batch& batch) {
     }
     while (plan.any() && sent_bytes < options.quantum_bytes && !batch.full()) {
         const uint32_t used = emit_data(c, batch, tcb.snd_nxt, plan);
+        const bool cut =
+            used < plan.bytes;  // many small sends: it was not Nagle's kind of small segment
         tcb.snd_nxt += used;
         sent_bytes += used;
-        plan = plan_data(c, false);
+        plan = plan_data(c, cut);
     }
     if (tcb.has(pending_ack) && !plan.any() && !batch.full()) {
         send_control(c, batch, bare_seq(tcb), 0);

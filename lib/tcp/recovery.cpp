@@ -20,7 +20,7 @@ void increment(uint8_t& count) {
 /// What is outstanding was sent before the last loss was repaired: its duplicate ACKs may be echoes
 /// of the repair. RFC 6582 §3.2 step 1
 bool repaired_already(const Tcb& tcb, const TcbCold& cold) {
-    return tcb.snd_una <= cold.recover && cold.recover <= tcb.snd_max;
+    return bytes_between(tcb.snd_una, cold.recover) <= tcb.flight_size();
 }
 
 }  // namespace
@@ -103,7 +103,10 @@ void Engine::Impl::retransmit_timed_out(Conn c) {
     c.cold.recover    = tcb.snd_max;
     tcb.snd_nxt       = tcb.snd_una;
     increment(tcb.retransmit_count);
-    increment(c.cold.backoff);
+    // Karn's backoff outlives progress until a round trip is measured, but grows no further with
+    // each new segment lost: where nothing new is left to be sent and timed, it would never come
+    // down again.
+    c.cold.backoff = std::max(c.cold.backoff, tcb.retransmit_count);
     start_retransmit_timer(c);
     queue_ready(c);
 }

@@ -10,9 +10,7 @@ namespace flue::tcp {
 
 namespace {
 
-/// Contract 2.12: what a blind-reset check uses where the host configured nothing.
-constexpr uint8_t probe_count_default        = 10;
-constexpr uint32_t probe_interval_default_ms = 1'000;
+constexpr uint8_t probe_count_default = 10;  ///< where the host configured none.  Contract 2.12
 
 bool due(const Tcb& tcb, Timer timer, uint32_t at, uint32_t tick) {
     return tcb.runs(timer) && !before(tick, at);
@@ -114,10 +112,9 @@ void Engine::Impl::arm_wheel(Conn c, uint32_t due_tick) {
 
 /// Spec: RFC 9293 §3.8.4, contract 2.12
 void Engine::Impl::keep_alive_timed_out(Conn c) {
-    Tcb& tcb         = c.tcb;
-    const bool blind = tcb.is(flag_blind_check);
-    const uint32_t interval_ms =
-        c.cold.ka_interval_ms != 0 ? c.cold.ka_interval_ms : probe_interval_default_ms;
+    Tcb& tcb                   = c.tcb;
+    const bool blind           = tcb.is(flag_blind_check);
+    const uint32_t interval_ms = keep_alive_interval_ms(c.cold);
     const uint32_t probe_count =
         c.cold.ka_probe_count != 0 ? c.cold.ka_probe_count : probe_count_default;
     const uint32_t idle_ms   = tick - tcb.last_received;

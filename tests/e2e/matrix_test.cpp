@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
+#include <functional>
 #include <sstream>
+#include <sys/socket.h>
 
 #include "pattern.hpp"
 #include "peer.hpp"
@@ -176,7 +178,15 @@ void Matrix::handle(const flue_wc& wc) {
 
 void Matrix::run_until(const std::function<bool()>& done) {
     while (!done()) {
-        handle(session_->wait());
+        try {
+            handle(session_->wait());
+        } catch (const std::runtime_error& error) {
+            std::ostringstream out;
+            out << error.what() << "; of the host's stream " << posted_ << " bytes posted, " << sends_left_
+                << " sends outstanding; of the peer's " << received_ << " received; the target says "
+                << rig_->ask("/flue/conns").dump();
+            throw std::runtime_error(out.str());
+        }
     }
 }
 

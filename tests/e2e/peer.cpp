@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <array>
+#include <chrono>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdexcept>
@@ -18,7 +19,8 @@ using testbed::throw_errno;
 namespace {
 
 constexpr size_t chunk_bytes = 64 * 1024;
-constexpr int patience_ms    = 60'000;
+constexpr int wake_ms        = 100;
+constexpr auto patience      = std::chrono::seconds{60};
 
 struct Address {
     sockaddr_storage storage{};
@@ -86,9 +88,13 @@ KernelPeer::KernelPeer(Descriptor socket,
                        const Pattern& sends,
                        const Pattern& expects,
                        const PeerPlan& plan)
-    : socket_(std::move(socket)), sends_(sends), expects_(expects), plan_(plan), thread_([this] {
-          run();
-      }) {
+    : socket_(std::move(socket)), sends_(sends), expects_(expects), plan_(plan), thread_([this] { run(); }) {}
+
+KernelPeer::~KernelPeer() {
+    stop_ = true;
+    if (thread_.joinable()) {
+        thread_.join();
+    }
 }
 
 KernelPeer::Result KernelPeer::finish() {
@@ -98,13 +104,14 @@ KernelPeer::Result KernelPeer::finish() {
 
 void KernelPeer::run() {
     bool open = true;
-    while (open) {
+    const auto deadline = std::chrono::steady_clock::now() + patience;
+    while (open && !stop_) {
         const bool wants_write = !write_closed_ && result_.bytes_sent < plan_.bytes_to_send;
         pollfd entry{.fd      = socket_.get(),
                      .events  = static_cast<short>((result_.saw_fin ? 0 : POLLIN) |
                                                   (wants_write ? POLLOUT : 0)),
                      .revents = 0};
-        if (::poll(&entry, 1, patience_ms) <= 0) {
+        if (::poll(&entry, 1, wake_ms) == 0 && std::chrono::steady_clock::now() > deadline) {
             result_.error = ETIMEDOUT;
             return;
         }

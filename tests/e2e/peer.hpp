@@ -28,6 +28,10 @@ class KernelPeer {
                const Pattern& sends,
                const Pattern& expects,
                const PeerPlan& plan);
+    /// Ends the plan if finish() did not.
+    ~KernelPeer();
+    KernelPeer(const KernelPeer&)            = delete;
+    KernelPeer& operator=(const KernelPeer&) = delete;
 
     struct Result {
         uint64_t bytes_received = 0;
@@ -52,6 +56,7 @@ class KernelPeer {
     PeerPlan plan_;
     Result result_;
     bool write_closed_ = false;
+    std::atomic<bool> stop_ = false;
     std::jthread thread_;
 };
 

@@ -1,0 +1,50 @@
+#include <gtest/gtest.h>
+
+#include "tcp/world.hpp"
+
+// Two engines talk over a bad link.  Whatever it does, every byte arrives once and in order, both
+// FINs are exchanged, every send completes and everything that was lent is given back.
+
+namespace flue::tcp::test {
+
+namespace {
+
+void play(const Plot& plot) {
+    World world(plot);
+    const bool done = world.run(60, 3'000);
+    ASSERT_TRUE(done) << plot << "\n" << world.describe();
+    EXPECT_FALSE(world.was_upload_timeout()) << plot;
+    world.finish();
+}
+
+class Conversation : public ::testing::TestWithParam<uint64_t> {};
+
+}  // namespace
+
+TEST_P(Conversation, every_byte_arrives_in_order_and_both_ends_close) {
+    for (uint64_t n = 0; n < 20; ++n) {
+        const Plot plot = draw(GetParam() * 20 + n);
+        SCOPED_TRACE(plot.seed);
+        play(plot);
+        if (HasFailure()) {
+            FAIL() << plot;
+        }
+    }
+}
+
+TEST_P(Conversation, hand_over_in_the_middle_loses_nothing) {
+    for (uint64_t n = 0; n < 20; ++n) {
+        Plot plot                  = draw(GetParam() * 20 + n);
+        plot.handover_percent      = 1 + static_cast<uint32_t>(n) % 5;
+        plot.flush_before_handover = n % 2 == 0;
+        SCOPED_TRACE(plot.seed);
+        play(plot);
+        if (HasFailure()) {
+            FAIL() << plot;
+        }
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, Conversation, ::testing::Range<uint64_t>(1, 16));
+
+}  // namespace flue::tcp::test
