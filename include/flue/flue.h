@@ -1,6 +1,51 @@
-/* flue/flue.h: the host's side of flue.  This header is the manual. */
-#ifndef FLUE_FLUE_H
-#define FLUE_FLUE_H
+/* flue/flue.h: the host's side of flue.  This header is the manual; flue/abi.h describes requests and completions.
+ *
+ * A target (the program flued) takes live TCP connections over from this process, the host: it sends what is still to
+ * be sent, receives, and closes them.  The host asks with work requests (struct flue_wr) and is answered with
+ * completions (struct flue_wc); both travel through rings in memory that the two processes share.
+ *
+ *   flue_open            a session: a socket to the target
+ *     flue_mr_create     memory regions: what is sent and received lies in them
+ *     flue_hq_create     host queues: a ring of requests to, and a ring of completions from, each worker of the target
+ *       flue_post, flue_poll, flue_wait
+ *
+ * Threads   Any thread may use any object, but a host queue only one at a time: give each thread its own queue.
+ *           Calls on one session that talk to the target (create, destroy) wait for each other.
+ * Errors    Calls that return a pointer return NULL, those that return an int -1, and set errno; flue_error_text()
+ *           says in words what went wrong and what to do.  Of a request, the completion's status says it.
+ * Death     If the target goes away, no call hangs: they fail with errno ECONNRESET.  Destroy the objects and open a new
+ *           session.  If the host goes away, the target does with its connections what on_loss says.
+ * Linking   pkg-config flue.  No DPDK library is needed.  Linux 5.14 or later.
+ *
+ * Example: send bytes on an offloaded connection, then close it, and give its memory back to the target.
+ *
+ *     static int wait_for(struct flue_hq *hq, uint64_t wr_id, struct flue_wc *wc)
+ *     {
+ *         while (flue_wait(hq, wc, 1, 10000) == 1)
+ *             if (wc->wr_id == wr_id)
+ *                 return wc->status == FLUE_SUCCESS ? 0 : -1;
+ *         return -1;
+ *     }
+ *
+ *     static int send_and_close(struct flue_hq *hq, flue_conn conn, struct flue_mr *mr, const void *data, uint32_t bytes)
+ *     {
+ *         struct flue_wc wc;
+ *         struct flue_wr close_it = {.wr_id = 1, .conn = conn, .opcode = FLUE_OP_DISCONNECT, .sge_count = 1};
+ *         struct flue_wr end_it = {.wr_id = 2, .conn = conn, .opcode = FLUE_OP_TERMINATE, .sge_count = 1};
+ *
+ *         if (sizeof(struct flue_state) + bytes > flue_mr_bytes(mr))
+ *             return -1;
+ *         memcpy((char *)flue_mr_data(mr) + sizeof(struct flue_state), data, bytes);
+ *         close_it.sge[0] = (struct flue_sge){flue_mr_key(mr), bytes, sizeof(struct flue_state)};
+ *         end_it.sge[0] = (struct flue_sge){flue_mr_key(mr), sizeof(struct flue_state), 0};
+ *
+ *         if (flue_post(hq, &close_it, 1) != 1 || wait_for(hq, 1, &wc) != 0)
+ *             return -1;
+ *         return flue_post(hq, &end_it, 1) == 1 ? wait_for(hq, 2, &wc) : -1;
+ *     }
+ */
+#ifndef FLUE_H
+#define FLUE_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -12,48 +57,127 @@ extern "C" {
 #endif
 
 struct flue_context; /* a session with a target */
-struct flue_mr;      /* a registered memory region */
-struct flue_hq;      /* a host queue: rings to and from every worker; one thread at a time */
+struct flue_mr;      /* a memory region */
+struct flue_hq;      /* a host queue */
 
-enum flue_host_loss { FLUE_LOSS_DRAIN = 0, FLUE_LOSS_ABORT = 1 };
+/* ------------------------------------------------------------------ sessions */
+
+/* What the target does with the connections of a session that ended without TERMINATE: by flue_close, exit or death. */
+enum flue_host_loss {
+    FLUE_LOSS_DRAIN = 0, /* send what was posted, then a FIN */
+    FLUE_LOSS_ABORT = 1  /* an RST */
+};
 
 struct flue_open_options {
-    const char *name;             /* shown by `flue conns`; may be NULL */
-    enum flue_host_loss on_loss;  /* what the target does with the connections if this process goes away */
+    const char *name;            /* for people, in `flue conns` and the log; 31 bytes of it count.  May be NULL */
+    enum flue_host_loss on_loss;
 };
 
-/* NULL options: defaults.  On failure NULL, errno set, and flue_error_text() says what to do. */
+/* Opens a session with the target that listens at socket_path (flued's option --socket).  NULL options: no name, drain.
+ * Waits for the target's answer, at most 5 s.
+ *
+ * NULL: errno is
+ *    ENOENT, ECONNREFUSED  no target is there (any more): start flued
+ *    EACCES                this user may not write to the socket file
+ *    EPROTOTYPE            the file is another program's socket
+ *    EPROTONOSUPPORT       libflue and flued are of different releases
+ *    ETIMEDOUT             the target does not answer
+ *    ECONNRESET            the target ended the session: its log says why
+ *    EPROTO                the answer makes no sense
+ *    EINVAL, ENAMETOOLONG  socket_path
+ *    or what socket(2) and connect(2) say */
 struct flue_context *flue_open(const char *socket_path, const struct flue_open_options *options);
+
+/* Ends the session.  Queues and regions should be destroyed before; those that are not fail with ECONNRESET from now on,
+ * and are to be destroyed all the same.  NULL does nothing. */
 void flue_close(struct flue_context *context);
-const char *flue_error_text(void); /* of the calling thread's last failed call */
+
+/* In words: the calling thread's last failed call.  Valid until its next one; "" before the first. */
+const char *flue_error_text(void);
+
+/* In [1, 255].  A connection belongs to one worker, the upper 8 bits of its handle. */
 unsigned flue_worker_count(const struct flue_context *context);
 
-struct flue_mr *flue_mr_create(struct flue_context *context, size_t bytes);
-int flue_mr_destroy(struct flue_mr *mr); /* waits until the target refers to it no more */
-void *flue_mr_data(const struct flue_mr *mr);
-size_t flue_mr_bytes(const struct flue_mr *mr);
-uint32_t flue_mr_key(const struct flue_mr *mr);
+/* ------------------------------------------------------------------ memory regions */
 
+/* Makes a region of at least `bytes` bytes, zeroed, and registers it with the target, which from then on may read and
+ * write all of it.  From 2 MiB on it has huge pages if the system has some free (then its size is a multiple of 2 MiB),
+ * else ordinary ones.  It lies on the NUMA node of the target's workers if they share one.
+ * The memory is the host's, except for the parts that a request names, from flue_post to the completion.
+ *
+ * NULL: errno is EINVAL (0 bytes), ENOMEM, EDQUOT (the session's quota: see flued's options), ECONNRESET, ETIMEDOUT. */
+struct flue_mr *flue_mr_create(struct flue_context *context, size_t bytes);
+
+/* Deregisters the region and frees its memory.  Waits, without limit, until nothing in the target refers to it: no request
+ * that names it is outstanding and no NIC queue has a packet of it.  The calling thread must therefore not be the one that
+ * would have to end such requests.  While it waits, other calls of this session that talk to the target wait too.
+ * 0, or -1: the target is gone (ECONNRESET); the memory is free in both cases.  NULL does nothing. */
+int flue_mr_destroy(struct flue_mr *mr);
+
+void *flue_mr_data(const struct flue_mr *mr);   /* its first byte, page aligned */
+size_t flue_mr_bytes(const struct flue_mr *mr); /* its size: what was asked for, in whole pages */
+uint32_t flue_mr_key(const struct flue_mr *mr); /* for flue_sge.mr; of this session only */
+
+/* ------------------------------------------------------------------ host queues */
+
+/* Entries of each worker's rings, powers of two in [8, 65536].  A ring holds one element less.
+ *
+ * The target takes a request out of a ring only if it has room for its completion.  So at one worker and queue at most
+ * completion_entries - 1 requests are outstanding; further ones wait in the ring and cannot overtake.  RECVs and SENDs
+ * may be outstanding for long: make the ring large enough that a DISCONNECT and a TERMINATE still find room. */
 struct flue_hq_options {
-    uint32_t submission_entries; /* per worker, a power of two; 0 = 1024 */
-    uint32_t completion_entries; /* per worker, a power of two; 0 = 2048 */
+    uint32_t submission_entries; /* 0 = 1024 */
+    uint32_t completion_entries; /* 0 = 2048 */
 };
+
+/* NULL options: defaults.  NULL: errno is EINVAL (entries), ENOMEM, EDQUOT, ECONNRESET, ETIMEDOUT, EPROTO. */
 struct flue_hq *flue_hq_create(struct flue_context *context, const struct flue_hq_options *options);
+
+/* Outstanding requests are lost, and the queue's connections go the way of on_loss.  NULL does nothing. */
 void flue_hq_destroy(struct flue_hq *hq);
 
+/* Posts wr[0, count) in this order and returns how many were taken, in [0, count]: the first that is not found no room in
+ * the ring of its worker.  If fewer than count: errno is EAGAIN (poll, then post the rest) or ECONNRESET.
+ * The requests are copied; the memory that they name is the target's until their completions.
+ * Each posted request gets exactly one completion.  Requests on one connection take effect in posting order.
+ *
+ * A HOLD, or an OFFLOAD of a connection that is not held, has no worker yet: it is posted to one after the other until it
+ * is at the one that owns the flow.  Post what follows on that connection when its completion has brought the handle.
+ * Cost: no system call (unless nothing could be posted, now and then), no lock, no allocation. */
 unsigned flue_post(struct flue_hq *hq, const struct flue_wr *wr, unsigned count);
+
+/* Moves up to `count` completions into wc[0, count) and returns how many.  Never waits.  0: errno is EAGAIN (none now) or
+ * ECONNRESET: all that the target completed was returned, and nothing more will come.  A target that has gone away is
+ * noticed after some thousand empty polls.
+ * Completions of one connection and direction come in posting order.  Cost: as flue_post; taking a HOLD or OFFLOAD to
+ * another worker may allocate. */
 unsigned flue_poll(struct flue_hq *hq, struct flue_wc *wc, unsigned count);
-int flue_hq_fd(const struct flue_hq *hq); /* readable when a completion came after flue_hq_arm */
-int flue_hq_arm(struct flue_hq *hq);      /* 0: sleep now; 1: there are completions already, poll first */
-/* Polls, arms and sleeps until one completion or timeout_ms; returns as flue_poll, 0 on time-out. */
+
+/* As flue_poll, but sleeps until there is a completion, or for timeout_ms milliseconds (-1: for ever).
+ * count >= 1.  0: errno is ETIMEDOUT, EINTR (a signal) or ECONNRESET. */
 unsigned flue_wait(struct flue_hq *hq, struct flue_wc *wc, unsigned count, int timeout_ms);
 
-const char *flue_opcode_name(uint8_t opcode); /* events too */
+/* For poll(2) and epoll(7), in place of flue_wait:
+ *
+ *     while flue_poll returns completions, deal with them;
+ *     flue_hq_arm:  0  sleep until flue_hq_fd is readable, then start again
+ *                   1  start again at once: completions came in between
+ *                  -1  the target has gone (ECONNRESET)
+ *
+ * The descriptor is the queue's: do not read or close it.  It also becomes readable when the target goes away. */
+int flue_hq_fd(const struct flue_hq *hq);
+int flue_hq_arm(struct flue_hq *hq);
+
+/* ------------------------------------------------------------------ names and state blocks */
+
+/* As in abi.h without the prefix, such as "DISCONNECT"; "UNKNOWN" for other values.  The opcodes include events. */
+const char *flue_opcode_name(uint8_t opcode);
 const char *flue_status_name(uint8_t status);
 const char *flue_upload_reason_name(uint16_t reason);
-const char *flue_tcp_state_name(uint8_t state);
+const char *flue_tcp_state_name(uint8_t state); /* as in RFC 9293, such as "FIN-WAIT-1" */
 
-/* Fills in version, size and checksum; checks them.  flue_state_check returns 0 or -1. */
+/* flue_state_seal fills in version, size and checksum, last thing before an OFFLOAD.
+ * flue_state_check returns 0 if they fit, -1 if not. */
 void flue_state_seal(struct flue_state *state);
 int flue_state_check(const struct flue_state *state);
 

@@ -234,10 +234,12 @@ void Session::close() {
     const std::lock_guard lock(mutex_);
     if (!lost_) {
         Message goodbye;
-        goodbye.type = static_cast<uint16_t>(MessageType::goodbye);
-        goodbye.tag  = next_tag_++;
+        goodbye.type     = static_cast<uint16_t>(MessageType::goodbye);
+        goodbye.tag      = next_tag_++;
+        const int reason = errno;  // of a failed open, which ends here too
         // Closing the socket says the same; the message only says that it was meant.
         [[maybe_unused]] const auto sent = queue::send_message(socket_.get(), goodbye);
+        errno                            = reason;
         lost_                            = true;
     }
     socket_.reset();
