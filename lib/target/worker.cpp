@@ -131,6 +131,9 @@ bool Worker::work() {
     for (Side& side : sides_) {
         done += side.exceptions.from_kernel(side.tx);
     }
+    // A flow's segments must be the kernel's before its host learns that they are held: the kernel
+    // answers one that comes after its socket was closed with an RST.
+    flush_exceptions();
     for (queue::TargetQueue* queue : queues_) {
         const uint32_t taken = chimney_->poll(now_, *queue);
         counters_.requests += taken;
@@ -140,9 +143,7 @@ bool Worker::work() {
     done += transmit();
     chimney_->advance(now_);
     free_released();
-    for (Side& side : sides_) {
-        side.exceptions.flush();
-    }
+    flush_exceptions();
     done += relay();
     done += flush_sides();
     done += take_messages();
@@ -150,6 +151,12 @@ bool Worker::work() {
         reclaim();
     }
     return done > 0;
+}
+
+void Worker::flush_exceptions() {
+    for (Side& side : sides_) {
+        side.exceptions.flush();
+    }
 }
 
 // ---------------------------------------------------------------- chimney::Environment

@@ -107,6 +107,7 @@ class Worker final : public chimney::Environment, private ItemReferences {
 
     void add_sides(const Parts& parts);
     [[nodiscard]] bool work();
+    void flush_exceptions();
 
     // worker_receive.cpp
     [[nodiscard]] uint32_t receive_all();
