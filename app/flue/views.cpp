@@ -14,11 +14,15 @@ namespace {
 using nlohmann::json;
 using testbed::human_count;
 
+std::runtime_error no_answer(const std::string& command) {
+    return std::runtime_error("flued gave no answer to " + command +
+                              ": a worker is stuck, or flue and flued are of different versions");
+}
+
 json answer_of(testbed::TelemetryClient& client, const std::string& command) {
     json answer = client.ask(command);
     if (answer.is_null()) {
-        throw std::runtime_error("flued gave no answer to " + command +
-                                 ": a worker is stuck or the versions differ");
+        throw no_answer(command);
     }
     return answer;
 }
@@ -37,10 +41,12 @@ void add_figures(std::string& text, const std::string& title, const json& figure
 
 void add_ports(std::string& text, const json& ports) {
     text += "ports\n";
-    for (const auto& port : ports) {
-        const auto yes = [&port](const char* name) { return port.value(name, uint64_t{0}) != 0; };
-        text += "  " + padded(port.value("name", "?"), 20) + padded(port.value("driver", "?"), 18) +
-                "MTU " + std::to_string(port.value("mtu", 0)) + ", " +
+    for (const auto& [name, port] : ports.items()) {
+        const auto yes = [&port = port](const char* feature) {
+            return port.value(feature, uint64_t{0}) != 0;
+        };
+        text += "  " + padded(name, 20) + padded(port.value("driver", "?"), 18) + "MTU " +
+                std::to_string(port.value("mtu", 0)) + ", " +
                 std::to_string(port.value("rx_queues", 0)) + " rx and " +
                 std::to_string(port.value("tx_queues", 0)) + " tx queues" +
                 (yes("rss") ? ", RSS" : "") + (yes("tx_checksum") ? ", TX checksum" : "") +
@@ -114,9 +120,7 @@ json fetch_conns(testbed::TelemetryClient& client) {
             const json page =
                 client.ask("/flue/conns", std::to_string(worker) + "," + std::to_string(from));
             if (page.is_null() && worker == 0) {
-                throw std::runtime_error(
-                    "flued gave no answer to /flue/conns: a worker is stuck or the versions "
-                    "differ");
+                throw no_answer("/flue/conns");
             }
             if (page.is_null()) {
                 return conns;  // there is no such worker
@@ -124,8 +128,10 @@ json fetch_conns(testbed::TelemetryClient& client) {
             if (page.empty()) {
                 break;
             }
-            from = page.back().at("index").get<uint64_t>() + 1;
-            conns.insert(conns.end(), page.begin(), page.end());
+            for (const auto& conn : page) {
+                from = std::max(from, conn.at("index").get<uint64_t>() + 1);
+                conns.push_back(conn);
+            }
         }
     }
 }

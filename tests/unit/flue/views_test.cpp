@@ -48,8 +48,20 @@ TEST(ConnsText, age_takes_the_unit_that_fits) {
     EXPECT_EQ(age(7'800'000), "2h10min\n");
 }
 
+TEST(StatsText, port_says_what_it_can) {
+    const json stats = {
+        {"ports", {{"net_tap0", {{"driver", "net_tap"}, {"mtu", 1500}, {"rss", 1}}}}},
+        {"stats", json::object()},
+        {"usage", json::object()},
+        {"drops", json::object()}};
+    const auto text = stats_text(stats, json::object());
+    EXPECT_NE(text.find("net_tap0            net_tap           MTU 1500"), std::string::npos)
+        << text;
+    EXPECT_NE(text.find(", RSS, copying\n"), std::string::npos) << text;
+}
+
 TEST(StatsText, drop_that_occurred_is_explained_the_others_are_left_out) {
-    const json stats = {{"ports", json::array()},
+    const json stats = {{"ports", json::object()},
                         {"stats", {{"rx_frames", 1234567}}},
                         {"usage", {{"connections", 0}}},
                         {"drops", {{"bad_ack", 3}, {"old_data", 0}}}};
