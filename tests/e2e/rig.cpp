@@ -62,14 +62,15 @@ Session::Session(const Rig& rig, size_t region_bytes, flue_host_loss on_loss) {
     }
 }
 
+// The session ends first: a region that is still in use would have its destruction wait.
 Session::~Session() {
+    flue_close(context_);
     if (region_ != nullptr) {
         flue_mr_destroy(region_);
     }
     if (queue_ != nullptr) {
         flue_hq_destroy(queue_);
     }
-    flue_close(context_);
 }
 
 void Session::post(const flue_wr& wr) {
