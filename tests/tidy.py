@@ -36,7 +36,7 @@ IMPURE |= {"stdio.h", "cstdio", "time.h", "unistd.h", "x86intrin.h"}
 
 LINE_LENGTH = 100
 # The two headers that are manuals: a row of an enumeration and its meaning stay on one line.
-LINE_LENGTHS = {"include/flue/abi.h": 120, "include/flue/flue.h": 121}
+LINE_LENGTHS = {"include/flue/abi.h": 120, "include/flue/flue.h": 123}
 FUNCTION_LINES = 70
 FILE_LINES = 600
 
@@ -148,7 +148,7 @@ def check_citations(_path, text):
 def check_guard(path, text):
     if path.suffix == ".hpp" and not re.search(r"^#pragma once$", text, re.MULTILINE):
         yield 1, "no #pragma once"
-    if path.suffix == ".h" and not re.search(r"^#ifndef FLUE_\w+_H$", text, re.MULTILINE):
+    if path.suffix == ".h" and not re.search(r"^#ifndef FLUE_(\w+_)?H$", text, re.MULTILINE):
         yield 1, "no guard"
 
 

@@ -1,4 +1,5 @@
-/* flue.h is C11: this program is compiled as such, links libflue.so alone and calls into each of its parts. */
+/* flue.h is C11: this program is compiled as such, links libflue.so alone and calls into each of
+ * its parts. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,7 +29,8 @@ int main(void)
     expect(strcmp(flue_status_name(FLUE_SUCCESS), "SUCCESS") == 0, "status name");
 
     const struct flue_open_options options = {.name = "c_header", .on_loss = FLUE_LOSS_ABORT};
-    expect(flue_open("/nonexistent/flue", &options) == NULL && errno == ENOENT, "no target, no session");
+    expect(flue_open("/nonexistent/flue", &options) == NULL && errno == ENOENT,
+           "no target, no session");
     expect(strstr(flue_error_text(), "flued") != NULL, "the error text says what to start");
     return failures;
 }

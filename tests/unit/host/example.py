@@ -1,7 +1,13 @@
 #!/usr/bin/env python3
-"""Turns the example in flue.h's manual into a C file, so that it has to compile.  Usage: example.py FLUE.H OUT.C"""
+"""Turns the example in flue.h's manual into a C file, so that it has to compile.
+
+Usage: example.py FLUE.H OUT.C
+"""
 
 import sys
+
+SIGNATURE = """int example(struct flue_hq *hq, flue_conn conn, struct flue_mr *mr, const void *data,
+            uint32_t bytes)"""
 
 
 def main(header, out):
@@ -18,10 +24,10 @@ def main(header, out):
     assert any("flue_post" in line for line in code), "found no example"
     with open(out, "w", encoding="utf-8") as file:
         file.write("#include <string.h>\n\n#include \"flue/flue.h\"\n\n")
-        file.write("int example(struct flue_hq *, flue_conn, struct flue_mr *, const void *, uint32_t);\n")
+        file.write(SIGNATURE + ";\n")
         file.write("\n".join(code))
-        file.write("\nint example(struct flue_hq *hq, flue_conn conn, struct flue_mr *mr, const void *data, uint32_t bytes)\n"
-                   "{\n    return send_and_close(hq, conn, mr, data, bytes);\n}\n")
+        file.write("\n" + SIGNATURE)
+        file.write("\n{\n    return send_and_close(hq, conn, mr, data, bytes);\n}\n")
 
 
 if __name__ == "__main__":

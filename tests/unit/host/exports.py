@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""libflue.so shows flue_* only, needs no DPDK library, and defines each function that flue.h declares.
+"""libflue.so shows flue_* only, needs no DPDK library, and defines what flue.h declares.
 
 Usage: exports.py LIBFLUE.SO FLUE.H
 """
@@ -10,7 +10,8 @@ import sys
 
 
 def readelf(*arguments):
-    return subprocess.run(["readelf", "-W", *arguments], check=True, capture_output=True, text=True).stdout
+    command = ["readelf", "-W", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def main(library, header):
