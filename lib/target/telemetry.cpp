@@ -43,12 +43,23 @@ int call(const char* /*name*/, const char* /*parameters*/, rte_tel_data* answer)
     return registered == nullptr ? -1 : (registered->*command)(answer);
 }
 
+/// rte_telemetry's JSON is right for ASCII only: it takes the bytes of a "§" for control
+/// characters.
+std::string ascii(std::string text) {
+    constexpr std::string_view section_sign = "§";
+    for (size_t at = text.find(section_sign); at != std::string::npos;
+         at        = text.find(section_sign)) {
+        text.replace(at, section_sign.size(), "section ");
+    }
+    return text;
+}
+
 int drop_text(const char* /*name*/, const char* /*parameters*/, rte_tel_data* answer) {
     rte_tel_data_start_dict(answer);
     for (uint32_t i = 1; i < tcp::drop_count; ++i) {
         const auto drop = static_cast<tcp::Drop>(i);
         const std::string text =
-            std::string(tcp::text_of(drop)) + " [" + tcp::specification_of(drop) + "]";
+            ascii(std::string(tcp::text_of(drop)) + " [" + tcp::specification_of(drop) + "]");
         rte_tel_data_add_dict_string(answer, tcp::to_string(drop), text.c_str());
     }
     return 0;

@@ -4,14 +4,15 @@
 #include "rig.hpp"
 #include "testbed/namespace.hpp"
 
-/// Usage: PROGRAM [GoogleTest options] PATH-OF-FLUED
+/// Usage: PROGRAM [GoogleTest options] PATH-OF-FLUED PATH-OF-FLUE
 int main(int argc, char** argv) {
     flue::testbed::enter_bottle();
     testing::InitGoogleTest(&argc, argv);
-    if (argc != 2) {
-        std::cerr << "usage: " << argv[0] << " [GoogleTest options] PATH-OF-FLUED\n";
+    if (argc != 3) {
+        std::cerr << "usage: " << argv[0] << " [GoogleTest options] PATH-OF-FLUED PATH-OF-FLUE\n";
         return 2;
     }
     flue::e2e::flued_program = argv[1];
+    flue::e2e::flue_program  = argv[2];
     return RUN_ALL_TESTS();
 }

@@ -1,6 +1,7 @@
 #include <arpa/inet.h>
 #include <chrono>
 #include <gtest/gtest.h>
+#include <map>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -77,22 +78,20 @@ nlohmann::json without_time_waits(nlohmann::json usage) {
     return usage;
 }
 
-}  // namespace
-
-TEST(Many, a_thousand_connections_drain_and_close_at_once_while_ping_loses_nothing) {
-    constexpr uint32_t count = 1000;
-    Rig rig;
+/// Offloads `count` connections one after the other, has all of them drain 64 KiB and close at
+/// once, and compares. Returns how many of them each worker had.
+std::map<uint64_t, uint32_t> drain_and_close(Rig& rig, uint32_t count) {
     const nlohmann::json base = without_time_waits(rig.usage());
     const Pattern pattern(3);
     KernelSink sink(rig.bottle().remote(), pattern, stride);
-    testbed::Child ping = testbed::Child::execute(
-        {"ping", "-q", "-i", "0.01", "-c", "1000", "-w", "30", testbed::Bottle::remote_ipv4});
+    std::map<uint64_t, uint32_t> by_worker;
     {
         Session session(rig, stream_offset + uint64_t{count} * stride);
         fill_stream(session, pattern, count);
         std::vector<flue_conn> conns;
         for (uint32_t i = 0; i < count; ++i) {
             conns.push_back(hand_over(session, connect_numbered(sink.port(), i), i));
+            ++by_worker[conns.back() >> 56];
         }
         for (uint32_t i = 0; i < count; ++i) {
             session.post(FLUE_OP_DISCONNECT,
@@ -128,10 +127,32 @@ TEST(Many, a_thousand_connections_drain_and_close_at_once_while_ping_loses_nothi
     EXPECT_EQ(result.complete, count);
     EXPECT_EQ(result.bytes_wrong, 0u);
     EXPECT_EQ(result.reset, 0u);
-    const testbed::ChildExit pinged = ping.wait(40s);
-    EXPECT_NE(pinged.output.find(" 0% packet loss"), std::string::npos) << pinged.output;
     wait_for([&] { return without_time_waits(rig.usage()) == base; }, "everything given back");
     EXPECT_EQ(without_time_waits(rig.usage()), base);
+    return by_worker;
+}
+
+}  // namespace
+
+TEST(Many, a_thousand_connections_drain_and_close_at_once_while_ping_loses_nothing) {
+    Rig rig;
+    testbed::Child ping = testbed::Child::execute(
+        {"ping", "-q", "-i", "0.01", "-c", "1000", "-w", "30", testbed::Bottle::remote_ipv4});
+    drain_and_close(rig, 1000);
+    const testbed::ChildExit pinged = ping.wait(40s);
+    EXPECT_NE(pinged.output.find(" 0% packet loss"), std::string::npos) << pinged.output;
+    EXPECT_TRUE(rig.flued().stop(SIGINT).ok());
+}
+
+TEST(Many, two_workers_share_the_connections_of_a_port_that_cannot_steer) {
+    testbed::FluedOptions two;
+    two.worker_count = 2;
+    Rig rig({}, two);
+    const auto by_worker = drain_and_close(rig, 100);
+    ASSERT_EQ(by_worker.size(), 2u);
+    for (const auto& [worker, count] : by_worker) {
+        EXPECT_GT(count, 20u) << "worker " << worker;
+    }
     EXPECT_TRUE(rig.flued().stop(SIGINT).ok());
 }
 

@@ -22,13 +22,14 @@ testbed::FluedOptions with_program(testbed::FluedOptions options) {
 }  // namespace
 
 std::string flued_program;
+std::string flue_program;
 
 Rig::Rig(const testbed::BottleOptions& bottle_options, testbed::FluedOptions flued_options)
     : bottle_(bottle_options), flued_(bottle_, with_program(std::move(flued_options))) {
 }
 
 nlohmann::json Rig::ask(const std::string& command) const {
-    return testbed::TelemetryClient(flued_.options().file_prefix).ask(command);
+    return testbed::TelemetryClient(file_prefix()).ask(command);
 }
 
 nlohmann::json Rig::usage() const {

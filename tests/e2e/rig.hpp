@@ -10,8 +10,9 @@
 
 namespace flue::e2e {
 
-/// The flued binary under test; set by main().
+/// The programs under test; set by main().
 extern std::string flued_program;
+extern std::string flue_program;
 
 /// Rig is a network in a bottle with a running target in it.  One at a time.
 class Rig {
@@ -22,6 +23,8 @@ class Rig {
     [[nodiscard]] const testbed::Bottle& bottle() const { return bottle_; }
 
     [[nodiscard]] testbed::Flued& flued() { return flued_; }
+
+    [[nodiscard]] const std::string& file_prefix() const { return flued_.options().file_prefix; }
 
     /// The answer to a telemetry command.
     [[nodiscard]] nlohmann::json ask(const std::string& command) const;

@@ -1,0 +1,49 @@
+#include <gtest/gtest.h>
+
+#include "peer.hpp"
+#include "rig.hpp"
+#include "testbed/process.hpp"
+
+namespace flue::e2e {
+
+namespace {
+
+std::string flue(const Rig& rig, std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {flue_program, "--file-prefix", rig.file_prefix()});
+    return testbed::run_tool(arguments);
+}
+
+}  // namespace
+
+TEST(Cli, conns_and_stats_show_an_offloaded_connection_as_text_and_as_json) {
+    Rig rig;
+    Session session(rig, 1 << 20);
+    SocketPair pair = connect_pair(rig.bottle().host(), rig.bottle().remote(), false);
+    flue_socket_offload_options options{};
+    options.mr       = session.region();
+    options.mr_bytes = 1 << 20;
+    ASSERT_EQ(flue_socket_offload(session.queue(), pair.host.release(), &options, nullptr), 0)
+        << flue_error_text();
+
+    const auto conns = nlohmann::json::parse(flue(rig, {"conns", "--json"}));
+    ASSERT_EQ(conns.size(), 1u);
+    EXPECT_EQ(conns.at(0).at("state"), "ESTABLISHED");
+    EXPECT_EQ(conns.at(0).at("remote"), testbed::Bottle::remote_ipv4);
+    for (const char* field :
+         {"local_port", "remote_port", "send_queue", "receive_queue", "cwnd", "worker", "age_ms"}) {
+        EXPECT_TRUE(conns.at(0).contains(field)) << field;
+    }
+    const std::string text = flue(rig, {"conns"});
+    EXPECT_NE(text.find(testbed::Bottle::remote_ipv4), std::string::npos) << text;
+    EXPECT_NE(flue(rig, {"stats", "--json"}).find("\"offloads\": 1"), std::string::npos);
+    EXPECT_NE(flue(rig, {"stats"}).find("offloads"), std::string::npos);
+}
+
+TEST(Cli, without_a_target_it_says_what_to_do) {
+    const testbed::ChildExit ended =
+        testbed::Child::execute({flue_program, "--file-prefix", "nobody", "stats"}).wait();
+    EXPECT_EQ(ended.code, 1);
+    EXPECT_NE(ended.output.find("flued"), std::string::npos) << ended.output;
+}
+
+}  // namespace flue::e2e
