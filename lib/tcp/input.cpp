@@ -100,15 +100,16 @@ Verdict Engine::Impl::check_open(Conn c, const Arrival& a) {
     return proceed;
 }
 
-/// Spec: RFC 7323 §5.3 R1.  A segment without the option is taken, as Linux does, against the
-/// SHOULD of §3.2.
+/// Spec: RFC 7323 §5.3 R1.  TS.Recent of 0 is unknown: Linux does not tell it when it gives a
+/// socket away.  A segment without the option is taken, as Linux does, against the SHOULD of §3.2.
 Verdict Engine::Impl::check_timestamps(Conn c, const Arrival& a) {
     const wire::TcpFields& fields = a.segment.tcp;
     if (!c.tcb.is(flag_timestamps) || !fields.has_timestamps || has_flag(a, wire::tcp_rst)) {
         return proceed;
     }
+    const bool unknown  = c.tcb.ts_recent == 0;
     const bool outdated = tick - c.tcb.last_received > ts_recent_valid_ms;
-    if (outdated || !before(fields.ts_val, c.tcb.ts_recent)) {
+    if (unknown || outdated || !before(fields.ts_val, c.tcb.ts_recent)) {
         return proceed;
     }
     answer_unacceptable(c, a);
