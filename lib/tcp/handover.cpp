@@ -49,7 +49,7 @@ void set_flags(Tcb& tcb, const Parameters& parameters, const Delegated& given) {
     set_if(parameters.keep_alive, flag_keep_alive);
     set_if(fin_was_sent(given.state), flag_fin_queued);
     set_if(!peer_may_send(given.state), flag_peer_fin);
-    set_if(given.ts_recent_age_ms > ts_recent_valid_ms, flag_ts_unknown);
+    set_if(given.ts_recent == 0 || given.ts_recent_age_ms > ts_recent_valid_ms, flag_ts_unknown);
 }
 
 int32_t remaining_ms(bool running, uint32_t due, uint32_t tick) {
@@ -68,6 +68,12 @@ void reset(Tcb& tcb) {
     const uint32_t ready_next = tcb.ready_next;
     tcb                       = Tcb{};
     tcb.ready_next            = ready_next;
+}
+
+/// SND.WL1 in the future would keep every window update out.
+Seq last_window_update(const Delegated& state) {
+    return bytes_between(state.snd_wl1, state.rcv_nxt) <= window_max ? state.snd_wl1
+                                                                     : state.rcv_nxt;
 }
 
 /// Any number may come as `recover`: it counts only where it can be true.
@@ -100,7 +106,7 @@ Engine::Refusal Engine::Impl::adopt(ConnIndex index,
     tcb.snd_max      = state.snd_max;
     tcb.snd_end      = state.state == State::fin_wait_2 ? state.snd_una - 1 : state.snd_una;
     tcb.snd_wnd      = state.snd_wnd;
-    tcb.snd_wl1      = state.snd_wl1;
+    tcb.snd_wl1      = last_window_update(state);
     tcb.srtt_us_x8   = state.srtt_us_x8;
     tcb.rttvar_us_x4 = state.rttvar_us_x4;
     tcb.ssthresh     = std::max(state.ssthresh, 2 * tcb.smss());
@@ -121,7 +127,7 @@ Engine::Refusal Engine::Impl::adopt(ConnIndex index,
     TcbCold cold;
     cold.urgent_next    = c.cold.urgent_next;
     cold.notify_next    = c.cold.notify_next;
-    cold.recover        = state.recover;
+    cold.recover        = in_recovery(state) ? state.recover : state.snd_una - 1;
     cold.max_snd_wnd    = std::max(state.max_snd_wnd, state.snd_wnd);
     cold.max_rt_ms      = parameters.max_rt_ms;
     cold.ka_timeout_ms  = parameters.ka_timeout_ms != 0

@@ -126,6 +126,8 @@ struct Engine::Impl {
 
     // ------------------------------------------------ reassembly.cpp
     Drop keep_out_of_order(Conn c, Arrival& a);
+    uint32_t cut_to_gap(Conn c, Arrival& a, uint32_t before, uint32_t after);
+    uint32_t& reassembly_link(Tcb& tcb, uint32_t before);
     /// pull_in_order moves what has become in order; returns whether a FIN has, too.
     bool pull_in_order(Conn c);
     void drop_reassembly(Conn c);
@@ -201,6 +203,8 @@ struct Engine::Impl {
     IndexPool<SendItem, &SendItem::next> items;
     IndexPool<Chunk, &Chunk::next> chunks;
     uint32_t reassembly_reserve;  ///< chunks that out-of-order data leaves to data in order
+    uint32_t
+        reader_reserve;  ///< chunks that slow readers leave to connections with nothing to read
 
     IndexList<TcbCold, &TcbCold::urgent_next>
         urgent;                              ///< something Pending: served before new data

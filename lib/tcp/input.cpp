@@ -99,8 +99,8 @@ Verdict Engine::Impl::check_open(Conn c, const Arrival& a) {
     return proceed;
 }
 
-/// Spec: RFC 7323 §5.3 R1.  A segment without the option is taken, as Linux does, against the
-/// SHOULD of §3.2.
+/// Spec: RFC 7323 §5.3 R1.  TS.Recent of 0 is unknown: Linux does not tell it when it gives a
+/// socket away.  A segment without the option is taken, as Linux does, against the SHOULD of §3.2.
 Verdict Engine::Impl::check_timestamps(Conn c, const Arrival& a) {
     const wire::TcpFields& fields = a.segment.tcp;
     if (!c.tcb.is(flag_timestamps) || !fields.has_timestamps || has_flag(a, wire::tcp_rst)) {

@@ -27,7 +27,8 @@ Drop Engine::Impl::receive_in_order(Conn c, Arrival& a) {
     Tcb& tcb          = c.tcb;
     const bool filled = tcb.reassembly_first != no_index;
     if (a.bytes > 0) {
-        if (chunks.free_count() == 0) {
+        const uint32_t reserve = tcb.readable > 0 ? reader_reserve : 0;
+        if (chunks.free_count() <= reserve) {
             return Drop::no_chunk;
         }
         append_in_order(c, take_chunk(a));

@@ -34,11 +34,9 @@ uint32_t Engine::Impl::take_chunk(Arrival& a) {
 }
 
 Drop Engine::Impl::keep_out_of_order(Conn c, Arrival& a) {
-    Tcb& tcb           = c.tcb;
     c.cold.sack_recent = a.seq;
-
     uint32_t before    = no_index;
-    uint32_t after     = tcb.reassembly_first;
+    uint32_t after     = c.tcb.reassembly_first;
     while (after != no_index && chunks[after].start <= a.seq) {
         before = after;
         after  = chunks[after].next;
@@ -50,22 +48,7 @@ Drop Engine::Impl::keep_out_of_order(Conn c, Arrival& a) {
         }
         cut_front(a, covered);
     }
-    while (after != no_index && chunks[after].start < a.end()) {
-        if (chunks[after].end() > a.end() || (chunks[after].fin != 0 && !a.fin)) {
-            a.bytes = bytes_between(a.seq, chunks[after].start);
-            a.fin   = false;
-            break;
-        }
-        const uint32_t covered = after;
-        after                  = chunks[covered].next;
-        if (before == no_index) {
-            tcb.reassembly_first = after;
-        } else {
-            chunks[before].next = after;
-        }
-        --c.cold.reassembly_count;
-        release_chunk(covered);
-    }
+    after = cut_to_gap(c, a, before, after);
     if (a.bytes == 0 && !a.fin) {
         return Drop::none;
     }
@@ -75,15 +58,35 @@ Drop Engine::Impl::keep_out_of_order(Conn c, Arrival& a) {
     if (chunks.free_count() <= reassembly_reserve) {
         return Drop::no_chunk;
     }
-    const uint32_t chunk = take_chunk(a);
-    chunks[chunk].next   = after;
-    if (before == no_index) {
-        tcb.reassembly_first = chunk;
-    } else {
-        chunks[before].next = chunk;
-    }
+    const uint32_t chunk           = take_chunk(a);
+    chunks[chunk].next             = after;
+    reassembly_link(c.tcb, before) = chunk;
     ++c.cold.reassembly_count;
     return Drop::none;
+}
+
+/// Makes room for an arrival between two chunks: older ones that it covers go, at one that reaches
+/// further it ends. Returns the chunk that now follows it.
+uint32_t Engine::Impl::cut_to_gap(Conn c, Arrival& a, uint32_t before, uint32_t after) {
+    while (after != no_index && chunks[after].start < a.end()) {
+        const Chunk& older = chunks[after];
+        if (older.end() > a.end() || (older.fin != 0 && !a.fin)) {
+            a.bytes = bytes_between(a.seq, older.start);
+            a.fin   = false;
+            break;
+        }
+        const uint32_t covered         = after;
+        after                          = older.next;
+        reassembly_link(c.tcb, before) = after;
+        --c.cold.reassembly_count;
+        release_chunk(covered);
+    }
+    return after;
+}
+
+/// What points to the chunk after `before`.
+uint32_t& Engine::Impl::reassembly_link(Tcb& tcb, uint32_t before) {
+    return before == no_index ? tcb.reassembly_first : chunks[before].next;
 }
 
 bool Engine::Impl::pull_in_order(Conn c) {

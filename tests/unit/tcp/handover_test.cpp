@@ -238,6 +238,45 @@ TEST(Adopt, R13_timestamps_go_on_from_the_givers) {
     EXPECT_EQ(state.ts_time, 0x10u);
 }
 
+TEST(Adopt, timestamp_that_the_giver_does_not_know_is_learned_from_the_first_segment) {
+    Rig rig;
+    rig.parameters.timestamps  = true;
+    rig.state.ts_recent        = 0;
+    rig.state.ts_recent_age_ms = UINT32_MAX;
+    rig.reach(established);
+    const auto with_clock = [&](uint32_t offset, uint32_t ts_val) {
+        Segment s    = rig.segment(offset, 100, 0, rig.seen);
+        s.tcp.ts_val = ts_val;
+        return s;
+    };
+    EXPECT_EQ(rig.receive(with_clock(100, 0x9000'0000)), Drop::none) << "past a gap: not recorded";
+    EXPECT_EQ(rig.receive(with_clock(0, 0x9000'0000)), Drop::none);
+    EXPECT_EQ(rig.sent().back().tcp.ts_ecr, 0x9000'0000);
+    EXPECT_EQ(rig.receive(with_clock(200, 0x8fff'ffff)), Drop::paws);
+    rig.consume(200);
+}
+
+TEST(Adopt, window_updates_are_taken_whatever_came_as_snd_wl1) {
+    Rig rig;
+    rig.state.snd_wl1 = Rig::remote(0x7000'0000);
+    rig.reach(established);
+    rig.peer_window = 1'234;
+    rig.ack(0);
+    EXPECT_EQ(rig.engine.info(Rig::conn).snd_wnd, 1'234u);
+}
+
+TEST(Adopt, recover_at_snd_una_does_not_keep_a_loss_from_being_repaired) {
+    Rig rig;
+    rig.state.snd_nxt = rig.state.snd_max = Rig::local(5'000);
+    rig.state.recover                     = Rig::local(0);
+    rig.reach(established);
+    rig.post(5'000);
+    rig.ack(0);
+    rig.ack(0);
+    rig.ack(0);
+    EXPECT_EQ(rig.engine.counters().fast_retransmits, 1u);
+}
+
 TEST(Adopt, fast_recovery_goes_on) {
     Rig rig;
     rig.state.snd_nxt = rig.state.snd_max = Rig::local(5'000);

@@ -303,4 +303,23 @@ TEST(TcpText, no_chunk_left_drops_data_in_order_without_an_ack) {
     rig.consume(10);
 }
 
+TEST(TcpText, a_slow_reader_leaves_chunks_to_connections_with_nothing_to_read) {
+    Options options;
+    options.limits.receive_chunks = 32;
+    Rig rig(options);
+    rig.reach(established);
+    constexpr ConnIndex other = 1;
+    ASSERT_EQ(rig.engine.adopt(rig.now, other, rig.parameters, rig.state), Engine::Refusal::none);
+    uint32_t bytes = 0;
+    while (rig.data(bytes, 1) == Drop::none) {
+        ++bytes;
+    }
+    EXPECT_EQ(bytes, 30u);
+    EXPECT_EQ(rig.engine.on_segment(rig.now, other, rig.segment(0, 10, 0, rig.seen)).drop,
+              Drop::none);
+    rig.kept.insert(rig.next_region - 1);
+    rig.engine.forget(other);
+    rig.consume(bytes);
+}
+
 }  // namespace flue::tcp::test
