@@ -46,12 +46,12 @@ void add_ports(CLI::App& app, target::Options& options) {
                    "Payload bytes of a segment up to which they are copied instead of referred to")
         ->check(CLI::Range(0, 1024))
         ->capture_default_str();
-    app.add_option("--idle-sleep",
-                   options.idle_sleep_us,
-                   "Microseconds that a worker sleeps after having found nothing to do for a "
-                   "while; 0 = always poll")
-        ->check(CLI::Range(0, 10'000))
-        ->capture_default_str();
+    app.add_option(
+           "--idle-sleep",
+           options.idle_sleep_us,
+           "Microseconds that a worker sleeps after having found nothing to do for a while; 0 = "
+           "always poll (default: 0, but 50 when there are as many workers as CPUs)")
+        ->check(CLI::Range(0, 10'000));
 }
 
 void add_connections(CLI::App& app, target::Options& options) {

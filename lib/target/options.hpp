@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,7 +34,9 @@ struct Options {
     uint32_t hold_packets     = 256;  ///< per held connection
     uint32_t time_wait_ms     = 60'000;
     uint32_t rcv_wnd_limit    = 16 << 20;
-    uint32_t idle_sleep_us    = 0;  ///< 0 = poll without a pause
+    /// Sleep of an idle worker; 0 = poll without a pause; unset = a pause if workers would take
+    /// every CPU.
+    std::optional<uint32_t> idle_sleep_us;
     Quotas quotas;
 };
 

@@ -4,6 +4,7 @@
 #include <bit>
 #include <climits>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include <rte_errno.h>
@@ -18,9 +19,10 @@ namespace flue::target {
 
 namespace {
 
-constexpr uint32_t lane_frames    = 1024;
-constexpr uint32_t lane_messages  = 256;
-constexpr uint32_t lane_snapshots = 8;
+constexpr uint32_t lane_frames           = 1024;
+constexpr uint32_t lane_messages         = 256;
+constexpr uint32_t lane_snapshots        = 8;
+constexpr uint32_t crowded_idle_sleep_us = 50;
 
 std::vector<unsigned> worker_lcores() {
     std::vector<unsigned> lcores{rte_get_main_lcore()};
@@ -263,10 +265,17 @@ bool Target::make_workers() {
                                   lanes_,
                                   ports_,
                                   taps_,
-                                  rte_rdtsc() + i};
+                                  rte_rdtsc() + i,
+                                  idle_sleep_us()};
         workers_.emplace_back(parts, std::move(*flows));
     }
     return true;
+}
+
+uint32_t Target::idle_sleep_us() const {
+    // Workers that spin on every CPU starve the kernel and the hosts that they wait for.
+    const bool all_cpus = lcores_.size() >= std::thread::hardware_concurrency();
+    return options_.idle_sleep_us.value_or(all_cpus ? crowded_idle_sleep_us : 0);
 }
 
 bool Target::start_threads() {
@@ -280,6 +289,12 @@ void Target::run() {
     std::vector<Launch> launches;
     for (Worker& worker : workers_) {
         launches.push_back({&worker, &stop_});
+    }
+    if (const uint32_t sleep_us = idle_sleep_us(); sleep_us > 0) {
+        FLUE_LOG(INFO,
+                 "an idle worker sleeps %u us at a time: --idle-sleep 0 polls, if each worker has "
+                 "a CPU of its own",
+                 sleep_us);
     }
     FLUE_LOG(INFO, "%zu workers run; SIGINT or SIGTERM ends", workers_.size());
     for (size_t i = 1; i < workers_.size(); ++i) {

@@ -44,6 +44,7 @@ class Target {
     [[nodiscard]] bool make_workers();
     [[nodiscard]] bool start_threads();
     [[nodiscard]] uint32_t tx_mbufs() const;
+    [[nodiscard]] uint32_t idle_sleep_us() const;
     [[nodiscard]] bool relays() const;
     [[nodiscard]] rte_ring* make_ring(const char* purpose,
                                       uint16_t worker,

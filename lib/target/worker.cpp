@@ -105,7 +105,7 @@ void Worker::add_sides(const Parts& parts) {
 }
 
 void Worker::run(const std::atomic<bool>& stop) {
-    const uint32_t sleep_us = parts_.options->idle_sleep_us;
+    const uint32_t sleep_us = parts_.idle_sleep_us;
     while (!stop.load(std::memory_order_relaxed)) {
         idle_turns_ = turn() ? 0 : idle_turns_ + 1;
         if (sleep_us > 0 && idle_turns_ > idle_before_sleep) {

@@ -37,7 +37,8 @@ class Worker final : public chimney::Environment, private ItemReferences {
         std::span<const Lanes> lanes;  ///< of all workers
         std::span<const Port> ports;
         std::span<const Port> taps;  ///< empty, or one a port
-        uint64_t seed = 1;
+        uint64_t seed          = 1;
+        uint32_t idle_sleep_us = 0;
     };
 
     /// Pre: the flow table was created with FlowTable::create for connections + time_waits flows.
