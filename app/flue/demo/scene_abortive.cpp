@@ -16,8 +16,7 @@ using testbed::human_bytes;
 
 constexpr size_t queued_bytes = 32 << 20;
 constexpr size_t piece_bytes  = 4 << 20;
-constexpr int64_t at_once_ns  = 2'000'000'000;  // room for a machine with more work than cores
-250'000'000;  // scheduling on a busy machine with few cores, nothing else
+constexpr int64_t at_once_ns  = 1'000'000'000;  // scheduling on a busy machine, nothing else
 constexpr auto patience = std::chrono::seconds{30};
 
 Child start_remote(Stage& stage, uint16_t port) {
