@@ -42,6 +42,9 @@ flue_status Chimney::Impl::post_items(Instant now, ConnIndex index, const flue_w
     if (bytes > engine.post_room(index)) {
         return FLUE_RESOURCES;
     }
+    if (fin && bytes < engine.missing_bytes(index)) {
+        return FLUE_INVALID_STATE;  // the SENDs up to snd_max come first
+    }
     const uint32_t item_count = wr.sge_count == 0 ? 1 : wr.sge_count;
     for (uint32_t i = 0; i < item_count; ++i) {
         const bool is_last    = i + 1 == item_count;
@@ -50,13 +53,14 @@ flue_status Chimney::Impl::post_items(Instant now, ConnIndex index, const flue_w
                                .offset = 0,
                                .length = has_region ? wr.sge[i].length : 0};
         const ItemIndex item = engine.post_send(now, index, ref, fin && is_last);
-        sends[item]          = {.wr_id      = wr.wr_id,
-                                .region_key = has_region ? wr.sge[i].mr : 0,
-                                .conn       = index,
-                                .opcode     = wr.opcode,
-                                .last       = is_last,
-                                .dma_mapped = ranges[i].dma_mapped,
-                                .has_region = has_region};
+        FLUE_ASSERT(item != tcp::no_item);
+        sends[item] = {.wr_id      = wr.wr_id,
+                       .region_key = has_region ? wr.sge[i].mr : 0,
+                       .conn       = index,
+                       .opcode     = wr.opcode,
+                       .last       = is_last,
+                       .dma_mapped = ranges[i].dma_mapped,
+                       .has_region = has_region};
         if (has_region) {
             acquire(slot, wr.sge[i].mr);
         }
@@ -69,7 +73,8 @@ bool Chimney::Impl::post_own_fin(Instant now, ConnIndex index) {
         return false;
     }
     const ItemIndex item = engine.post_send(now, index, {}, true);
-    sends[item]          = {.conn = index};
+    FLUE_ASSERT(item != tcp::no_item);
+    sends[item] = {.conn = index};
     connections[index].flags |= flag_send_closed;
     return true;
 }

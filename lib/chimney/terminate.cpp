@@ -157,7 +157,11 @@ void Chimney::Impl::make_orphan(Instant now, ConnIndex index) {
 
 void Chimney::Impl::settle_orphan(Instant now, ConnIndex index) {
     Connection& connection = connections[index];
-    if ((connection.flags & (flag_reset | flag_send_closed)) == 0 && !post_own_fin(now, index)) {
+    const bool wants_fin   = (connection.flags & (flag_reset | flag_send_closed)) == 0;
+    // Died between OFFLOAD and the SENDs for what the kernel had sent: only the peer can have those
+    // bytes.
+    const bool may_have_fin = engine.missing_bytes(index) == 0 || engine.forgo_missing(index);
+    if (wants_fin && may_have_fin && !post_own_fin(now, index)) {
         return settle_later(index);
     }
     engine.consume(now, index, engine.readable(index));  // nobody is left to read it

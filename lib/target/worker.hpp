@@ -85,7 +85,8 @@ class Worker final : public chimney::Environment, private ItemReferences {
         ExceptionPath exceptions;
     };
 
-    /// A burst of frames on its way from a queue to the connections.
+    /// A burst of frames on its way from a queue to the connections, and of segments on theirs out.
+    /// One of each, made once: clearing it every turn would cost more than an empty turn.
     struct Burst {
         Side* side     = nullptr;
         uint32_t count = 0;
@@ -93,6 +94,7 @@ class Worker final : public chimney::Environment, private ItemReferences {
         std::array<wire::Frame, burst_max> frames;
         std::array<const void*, burst_max> keys;
         std::array<void*, burst_max> values;
+        std::array<tcp::TxSegment, burst_max> segments;
     };
 
     /// A queue whose host is gone, from `lose` to its answer.

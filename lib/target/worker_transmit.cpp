@@ -12,9 +12,8 @@ uint32_t Worker::transmit() {
     if (room == 0) {
         return 0;
     }
-    std::array<tcp::TxSegment, burst_max> segments;
-    const uint32_t count = chimney_->transmit(now_, std::span{segments}.first(room));
-    for (const tcp::TxSegment& segment : std::span{segments}.first(count)) {
+    const uint32_t count = chimney_->transmit(now_, std::span{burst_->segments}.first(room));
+    for (const tcp::TxSegment& segment : std::span{burst_->segments}.first(count)) {
         send(segment);
     }
     return count;

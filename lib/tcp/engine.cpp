@@ -72,16 +72,21 @@ ItemIndex Engine::Impl::first_item(const Tcb& tcb) const {
 
 uint32_t Engine::Impl::post_room(const Tcb& tcb) const {
     if (tcb.is(flag_fin_queued)) {
-        const bool missing = fin_was_sent(tcb.state) && tcb.snd_end + 1 < tcb.snd_max;
-        return missing ? bytes_between(tcb.snd_end + 1, tcb.snd_max) : 0;
+        return fin_was_sent(tcb.state) ? missing_bytes(tcb) : 0;
     }
     return send_backlog_max - backlog(tcb);
+}
+
+uint32_t Engine::Impl::missing_bytes(const Tcb& tcb) {
+    const uint32_t fin = fin_was_sent(tcb.state) ? 1 : 0;
+    return tcb.snd_end + fin < tcb.snd_max ? bytes_between(tcb.snd_end + fin, tcb.snd_max) : 0;
 }
 
 ItemIndex Engine::Impl::post_send(Conn c, const ByteRef& ref, bool fin) {
     Tcb& tcb = c.tcb;
     FLUE_ASSERT(tcb.is(flag_in_use));
-    if (ref.length > post_room(tcb) || (fin && tcb.is(flag_fin_queued))) {
+    const bool may_have_fin = !tcb.is(flag_fin_queued) && ref.length >= missing_bytes(tcb);
+    if (ref.length > post_room(tcb) || (fin && !may_have_fin)) {
         return no_item;
     }
     const ItemIndex index = items.take();
@@ -210,6 +215,19 @@ uint32_t Engine::post_room(ConnIndex index) const {
 ItemIndex Engine::post_send(Instant now, ConnIndex index, const ByteRef& ref, bool fin) {
     impl_->clock(now);
     return impl_->post_send(impl_->at(index), ref, fin);
+}
+
+uint32_t Engine::missing_bytes(ConnIndex index) const {
+    return impl_->missing_bytes(impl_->at(index).tcb);
+}
+
+bool Engine::forgo_missing(ConnIndex index) {
+    Tcb& tcb = impl_->at(index).tcb;
+    if (tcb.snd_una < tcb.snd_max) {
+        return false;
+    }
+    tcb.snd_end = max(tcb.snd_end, tcb.snd_max);
+    return true;
 }
 
 void Engine::abort(Instant now, ConnIndex index) {

@@ -165,6 +165,13 @@ class Engine {
     /// item.
     ItemIndex post_send(Instant now, ConnIndex index, const ByteRef& ref, bool fin);
 
+    /// missing_bytes returns how many bytes below snd_max the giver had sent and nobody has posted
+    /// yet.  No FIN can be posted before them, except together with the last of them.
+    [[nodiscard]] uint32_t missing_bytes(ConnIndex index) const;
+    /// forgo_missing says that those bytes never come.  Returns whether they are not needed, since
+    /// the peer has acknowledged them; if not, notice_acked tells when it is worth to ask again.
+    [[nodiscard]] bool forgo_missing(ConnIndex index);
+
     /// abort puts an RST at the head of what is to be sent and closes the connection.  R74
     void abort(Instant now, ConnIndex index);
 

@@ -64,6 +64,7 @@ struct Engine::Impl {
 
     [[nodiscard]] uint32_t timestamp_of(const Tcb& tcb) const { return tick + tcb.ts_offset; }
 
+    [[nodiscard]] static uint32_t missing_bytes(const Tcb& tcb);
     [[nodiscard]] uint32_t post_room(const Tcb& tcb) const;
     ItemIndex post_send(Conn c, const ByteRef& ref, bool fin);
     void pop_item(Conn c, ItemIndex item);

@@ -129,7 +129,8 @@ void Engine::Impl::measure_rtt(Conn c, Seq ack, const wire::TcpFields& fields) {
 
 void Engine::Impl::notify_acked(Conn c) {
     const ItemIndex first = first_item(c.tcb);
-    if (first != no_item && fully_acked(c.tcb, first)) {
+    const bool is_done    = first != no_item && fully_acked(c.tcb, first);
+    if (is_done || missing_bytes(c.tcb) > 0) {
         notify(c, notice_acked);
     }
 }

@@ -208,6 +208,24 @@ TEST(Disconnect, drain_deadline_with_abort_cuts_the_connection) {
     EXPECT_EQ(completions[1].opcode, FLUE_EVENT_DRAIN_DEADLINE);
 }
 
+TEST(Disconnect, before_the_sends_up_to_snd_max_is_refused_and_with_the_last_of_them_is_not) {
+    for (const bool with_bytes : {false, true}) {
+        World world;
+        flue_state block = World::state();
+        block.snd_nxt = block.snd_max = our_seq + 4;
+        const flue_conn conn          = world.offload(block);
+        world.post_and_run(
+            with_bytes ? World::request(FLUE_OP_DISCONNECT, conn, 2, world.put("sent", 4096))
+                       : World::request(FLUE_OP_DISCONNECT, conn, 2));
+        if (!with_bytes) {
+            EXPECT_EQ(world.poll_one().status, FLUE_INVALID_STATE);
+            continue;
+        }
+        world.peer_sends(peer_seq, our_seq + 5, tcp_ack);
+        EXPECT_EQ(world.poll_one().status, FLUE_SUCCESS);
+    }
+}
+
 TEST(Send, R38_R39_completes_only_when_all_bytes_are_acknowledged) {
     World world;
     const flue_conn conn = world.offload();

@@ -223,6 +223,37 @@ TEST(HostLoss, drain_sends_what_was_posted_then_fin_then_waits_2msl_and_frees) {
     EXPECT_EQ(world.flow_count(), 0u);
 }
 
+/// The host dies after OFFLOAD and before the SEND for the 4 bytes that the kernel had sent.
+TEST(HostLoss, bytes_that_were_never_posted_hold_the_fin_back_until_the_peer_has_them) {
+    World world;
+    flue_state block = World::state();
+    block.snd_nxt = block.snd_max = our_seq + 4;
+    world.offload(block);
+    world.chimney().lose(world.now, *world.target_queue, HostLoss::drain);
+    world.run();
+    EXPECT_EQ(world.sent_with(tcp_fin), 0u);
+    world.peer_sends(peer_seq, our_seq + 4, tcp_ack);
+    ASSERT_EQ(world.sent_with(tcp_fin), 1u);
+    EXPECT_EQ(world.sent.back().tcp.seq.value, our_seq + 4);
+    world.peer_sends(peer_seq, our_seq + 5, tcp_ack | tcp_fin);
+    EXPECT_TRUE(world.chimney().detachable(*world.target_queue));
+}
+
+TEST(HostLoss, a_peer_that_never_acknowledges_unposted_bytes_does_not_keep_them_for_ever) {
+    World world;
+    flue_state block = World::state();
+    block.snd_nxt = block.snd_max = our_seq + 4;
+    world.offload(block);
+    world.chimney().lose(world.now, *world.target_queue, HostLoss::drain);
+    for (int minute = 0; minute < 30 && !world.chimney().detachable(*world.target_queue);
+         ++minute) {
+        world.now = world.now + 60'000'000;
+        world.run();
+    }
+    EXPECT_TRUE(world.chimney().detachable(*world.target_queue));
+    EXPECT_EQ(world.sent_with(tcp_rst), 0u);
+}
+
 TEST(HostLoss, abort_resets_and_frees) {
     World world;
     const flue_conn conn = world.offload();
