@@ -163,6 +163,28 @@ TEST_F(Timestamps, rst_with_an_older_timestamp_still_counts) {
     EXPECT_EQ(rig.engine.state(Rig::conn), closed);
 }
 
+TEST_F(Timestamps, latest_timestamp_in_order_is_echoed) {
+    for (uint32_t i = 0; i < 5; ++i) {
+        rig.advance(50);
+        rig.data(i * 10, 10);
+        rig.engine.flush_ack(Rig::conn);
+        EXPECT_EQ(rig.sent().back().tcp.ts_ecr, rig.peer_clock_ms());
+    }
+    rig.consume(50);
+}
+
+TEST_F(Timestamps, of_segments_that_share_an_ack_the_first_is_echoed) {
+    rig.data(0, 10);
+    rig.sent();
+    rig.advance(10);
+    const uint32_t first = rig.peer_clock_ms();
+    rig.data(10, 10);
+    rig.advance(10);
+    rig.data(20, 10);
+    EXPECT_EQ(rig.sent().back().tcp.ts_ecr, first);
+    rig.consume(30);
+}
+
 TEST_F(Timestamps, timestamp_of_a_segment_past_a_gap_is_not_echoed) {
     rig.advance(50);
     rig.data(1'000, 100);

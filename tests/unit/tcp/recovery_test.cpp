@@ -129,6 +129,20 @@ TEST(Timeout,
     EXPECT_EQ(out[0].tcp.seq, Rig::local(1'000));
 }
 
+TEST(Timeout, bare_ack_meanwhile_has_the_highest_number_which_the_peer_surely_takes) {
+    Rig rig;
+    fill_pipe(rig);
+    rig.advance(rto_ms);
+    EXPECT_EQ(rig.sent().size(), 1u);
+    rig.receive(rig.segment(0, 10, 0, Rig::local(0)));
+    rig.engine.flush_ack(Rig::conn);
+    const auto out = rig.sent();
+    ASSERT_EQ(out.size(), 1u);
+    EXPECT_TRUE(is_bare_ack(out[0]));
+    EXPECT_EQ(out[0].tcp.seq, Rig::local(10'000));
+    rig.consume(10);
+}
+
 TEST(Timeout, ack_of_what_had_arrived_skips_it) {
     Rig rig;
     fill_pipe(rig);
