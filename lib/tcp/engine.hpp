@@ -55,10 +55,11 @@ enum Notice : uint8_t {
     notice_received = 0x02,  ///< readable() grew
     notice_peer_fin =
         0x04,  ///< the peer's FIN is in order (undelivered data may still be before it)
-    notice_reset    = 0x08,  ///< an acceptable RST arrived.  R84
-    notice_upload   = 0x10,  ///< upload_reason() says why
-    notice_rst_sent = 0x20,  ///< the RST of abort() has been put into a batch
-    notice_pushed   = 0x40,  ///< the last in-order data had PSH
+    notice_reset          = 0x08,  ///< an acceptable RST arrived.  R84
+    notice_upload         = 0x10,  ///< upload_reason() says why
+    notice_rst_sent       = 0x20,  ///< the RST of abort() has been put into a batch
+    notice_pushed         = 0x40,  ///< the last in-order data had PSH
+    notice_unposted_acked = 0x80,  ///< forgo_missing has become possible
 };
 
 /// Everything about a connection that moves with it.  Times are relative to `now` of adopt and
@@ -170,7 +171,7 @@ class Engine {
     /// yet.  No FIN can be posted before them, except together with the last of them.
     [[nodiscard]] uint32_t missing_bytes(ConnIndex index) const;
     /// forgo_missing says that those bytes never come.  Returns whether they are not needed, since
-    /// the peer has acknowledged them; if not, notice_acked tells when it is worth to ask again.
+    /// the peer has acknowledged them; if not, notice_unposted_acked tells when.
     [[nodiscard]] bool forgo_missing(ConnIndex index);
 
     /// abort puts an RST at the head of what is to be sent and closes the connection.  R74

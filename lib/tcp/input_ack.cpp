@@ -129,9 +129,11 @@ void Engine::Impl::measure_rtt(Conn c, Seq ack, const wire::TcpFields& fields) {
 
 void Engine::Impl::notify_acked(Conn c) {
     const ItemIndex first = first_item(c.tcb);
-    const bool is_done    = first != no_item && fully_acked(c.tcb, first);
-    if (is_done || missing_bytes(c.tcb) > 0) {
+    if (first != no_item && fully_acked(c.tcb, first)) {
         notify(c, notice_acked);
+    }
+    if (c.tcb.snd_una == c.tcb.snd_max && missing_bytes(c.tcb) > 0) {
+        notify(c, notice_unposted_acked);
     }
 }
 
