@@ -42,17 +42,11 @@ stop() {
         done
         kill -KILL -- "-$child" 2>/dev/null
     fi
-    if [ -w $huge_pages ]; then echo "$huge_pages_before" >$huge_pages; fi
     exit "$1"
 }
 trap 'stop 130' INT
 trap 'stop 143' TERM HUP
 trap 'stop $?' EXIT
-
-# A few huge pages for the tests that need them, where this user may ask for some.
-huge_pages=/proc/sys/vm/nr_hugepages
-huge_pages_before=$(cat $huge_pages 2>/dev/null || echo 0)
-if [ -w $huge_pages ] && [ "$huge_pages_before" -lt 32 ]; then echo 32 >$huge_pages; fi
 
 announce() {
     started=$SECONDS
