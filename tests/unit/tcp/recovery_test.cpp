@@ -209,6 +209,23 @@ TEST(Timeout, limit_of_retransmissions_asks_for_upload_and_sends_no_rst) {
     EXPECT_EQ(state.total_rt_ms, 10'000u - rto_ms);
 }
 
+TEST(Timeout, limit_counts_retransmissions_of_one_segment_only) {
+    Options options;
+    options.retransmits_max = 2;
+    Rig rig(options);
+    rig.reach(established);
+    rig.post(5'000);
+    rig.sent();
+    for (uint32_t i = 1; i <= 5; ++i) {
+        rig.advance(2 * rto_ms);
+        rig.sent();
+        rig.ack(i * 1'000);
+    }
+    EXPECT_EQ(rig.engine.upload_reason(Rig::conn), UploadReason::none);
+    EXPECT_EQ(rig.engine.send_backlog(Rig::conn), 0u);
+    EXPECT_GE(rig.engine.counters().timeouts, 5u);
+}
+
 TEST(Timeout, max_rt_limits_the_time_instead_of_the_count) {
     Options options;
     options.retransmits_max = 1;
