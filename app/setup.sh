@@ -8,7 +8,7 @@
 packages_build=(g++ meson ninja-build pkgconf python3-minimal libdpdk-dev libnuma-dev
                 libcli11-dev nlohmann-json3-dev libgtest-dev libbenchmark-dev)
 # What the demo and the end-to-end tests call: namespaces, links, packet loss, the remote.
-packages_run=(util-linux iproute2 nftables iputils-ping curl)
+packages_run=(util-linux iproute2 ethtool nftables iputils-ping curl)
 # The second compiler and its sanitizers.
 packages_check=(clang-14 libclang-rt-14-dev)
 

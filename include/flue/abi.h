@@ -16,13 +16,24 @@ extern "C" {
 #define FLUE_STATIC_ASSERT _Static_assert
 #endif
 
-#define FLUE_ABI_VERSION 1u
+#define FLUE_ABI_VERSION 2u
 
 /* A connection handle: worker (8 bits) | generation (32 bits) | index (24 bits).  0 is never a connection.
  * It comes with the completion of HOLD (or of OFFLOAD without HOLD) and stays valid until TERMINATE or RELEASE has
  * completed; used later it gets FLUE_BAD_CONNECTION.  Spec: R5, R6 */
 typedef uint64_t flue_conn;
 #define FLUE_NO_CONN UINT64_C(0)
+/* Names a worker, in [0, flue_worker_count()), where a request has no object yet: a tree that is new altogether. */
+#define FLUE_ON_WORKER(worker) ((uint64_t)(worker) << 56)
+
+/* What a handle names.  Paths and neighbors have handles of the same form as connections, which come with an OFFLOAD of
+ * a tree. */
+enum flue_object {
+    FLUE_CONNECTION = 0,
+    FLUE_PATH       = 1, /* local and remote address, path MTU */
+    FLUE_NEIGHBOR   = 2, /* next hop: MAC addresses and VLAN */
+    FLUE_TREE       = 3  /* OFFLOAD only: any number of the three, see struct flue_block */
+};
 
 /* ---------------------------------------------------------------------------------------------- work requests */
 
@@ -33,7 +44,8 @@ enum flue_opcode {
     /* Take the connection over.  sge[0]: its flue_state.  sge[1], optional: received, acknowledged and undelivered
      * data, the bytes just left of rcv_nxt, copied before the completion.  conn: the held connection, or FLUE_NO_CONN
      * to claim the 4-tuple in the same step.  The bytes from snd_una to snd_max (and what is still unsent) follow as
-     * ordinary SENDs, first byte = snd_una; until they have been posted up to snd_max nothing is sent. */
+     * ordinary SENDs, first byte = snd_una; until they have been posted up to snd_max nothing is sent.
+     * object FLUE_TREE: sge[0] holds blocks and their states, see struct flue_block. */
     FLUE_OP_OFFLOAD = 2,
     /* Send sge[0] and sge[1], in this order.  The memory is the target's until the completion, which comes when the
      * peer has acknowledged every byte and no NIC queue refers to it. */
@@ -44,12 +56,23 @@ enum flue_opcode {
      * acknowledged.  The receive half stays open.  With FLUE_WR_ABORT: an RST, now; no data. */
     FLUE_OP_DISCONNECT = 5,
     /* End the offload.  sge[0]: where the flue_state goes.  sge[1], optional: where undelivered receive data goes.
-     * Every other request of the connection completes first.  The only request that frees a connection. */
+     * Every other request of the connection completes first.  The only request that frees a connection.
+     * Of a path or neighbor, with no sge: completes when nothing depends on it any more; until then nothing new may. */
     FLUE_OP_TERMINATE = 6,
     /* Give a held 4-tuple up: the packets that were kept go to the exception path, in order. */
     FLUE_OP_RELEASE = 7,
-    /* sge[0]: where the flue_state goes.  Nothing changes. */
-    FLUE_OP_QUERY = 8
+    /* sge[0]: where the flue_state (of a path or neighbor: its state) goes.  Nothing changes. */
+    FLUE_OP_QUERY = 8,
+    /* Change cached variables: sge[0] is a flue_state (or flue_path_state, flue_neighbor_state) of which the cached
+     * fields are read, all of them.  next_hop_mac and path_mtu of a connection that hangs on a path are the path's and
+     * not read.  A path moves to another neighbor when its state names one.  A refusal changes nothing.  R28, R31 */
+    FLUE_OP_UPDATE = 9,
+    /* Stop sending on the object and on everything that depends on it, and have each of these connections ask for its
+     * upload (FLUE_UPLOAD_INVALID_STATE).  Completes when nothing more is sent.  All resources stay.  R33, R34, R35 */
+    FLUE_OP_INVALIDATE = 10,
+    /* Process a segment that reached the host another way (on another port, in fragments, with IP options): sge[0] is
+     * exactly one segment, from the first byte of its TCP header on.  The memory is the host's at the completion. */
+    FLUE_OP_FORWARD = 11
 };
 
 enum flue_wr_flag {
@@ -69,6 +92,7 @@ struct flue_sge {
 };
 
 #define FLUE_SGE_MAX 2u
+#define FLUE_FORWARD_BYTES_MAX 65535u /* length of a forwarded segment, its header included */
 #define FLUE_SEND_BYTES_MAX (UINT32_C(1) << 30) /* length of one sge of a SEND or DISCONNECT */
 
 struct flue_wr {
@@ -77,7 +101,7 @@ struct flue_wr {
     uint8_t opcode;    /* enum flue_opcode */
     uint8_t flags;     /* enum flue_wr_flag */
     uint8_t sge_count; /* in [0, FLUE_SGE_MAX] */
-    uint8_t reserved;
+    uint8_t object;    /* enum flue_object: what `conn` names.  HOLD, SEND, RECV, DISCONNECT, RELEASE, FORWARD: 0 */
     uint32_t drain_ms; /* graceful DISCONNECT: time allowed for draining, milliseconds; 0 = no limit */
     struct flue_sge sge[FLUE_SGE_MAX];
     uint64_t host_handle; /* HOLD, OFFLOAD without HOLD: the host's own name for the connection, in every WC of it */
@@ -96,17 +120,24 @@ enum flue_status {
     FLUE_TCP_ENTRIES        = 6, /* no connection slot is free; terminate some, or raise the target's limit */
     FLUE_TCP_RCV_WINDOW     = 7, /* rcv_wnd_max is more than the target allows */
     FLUE_TCP_RCV_BUFFER     = 8, /* no room for the undelivered receive data */
+    FLUE_PARTIAL_SUCCESS    = 9, /* of a tree or block: the object itself is offloaded, not all of its dependents */
+    FLUE_PATH_ENTRIES       = 10, /* no path slot is free */
+    FLUE_NEIGHBOR_ENTRIES   = 11, /* no neighbor slot is free */
+    FLUE_HW_ADDRESS_ENTRIES = 12, /* source_mac is no address that a port of the target can send from */
+    FLUE_VLAN_MISMATCH      = 13, /* vlan_id is not one that the target was configured for */
+    FLUE_PATH_MTU           = 14, /* path_mtu is more than the port can send */
     /* local to flue: mistakes in the request */
     FLUE_BAD_OPCODE     = 32,
     FLUE_BAD_CONNECTION = 33, /* no such handle, or another session's */
     FLUE_BAD_REGION     = 34, /* no such memory region, or the range leaves it */
     FLUE_BAD_LENGTH     = 35, /* too short or too long; `bytes` = what is needed */
     FLUE_BAD_STATE      = 36, /* the flue_state does not check: version, size, checksum or a field's range */
-    FLUE_BAD_REQUEST    = 37, /* flags, sge_count or reserved fields */
+    FLUE_BAD_REQUEST    = 37, /* flags, object, sge_count or a malformed tree or segment */
     FLUE_TUPLE_IN_USE   = 38, /* the 4-tuple is claimed already */
     FLUE_NOT_OWNER      = 39, /* another worker owns this flow: post to worker `info` (libflue does so itself) */
     FLUE_QUOTA          = 40, /* the session's limit is reached */
-    FLUE_NOT_PERMITTED  = 41  /* the session may not claim this local address or port */
+    FLUE_NOT_PERMITTED  = 41  /* the session may not claim this connection: prove it with flue_claim, or see flued's
+                               * options --raw-uid and --allow-claim */
 };
 
 /* Events are completions nobody posted: wr_id is 0. */
@@ -115,7 +146,15 @@ enum flue_event {
     FLUE_EVENT_ABORT          = 0x82, /* the peer's RST came.  R84 */
     FLUE_EVENT_UPLOAD_REQUEST = 0x83, /* please TERMINATE; `info` = enum flue_upload_reason */
     FLUE_EVENT_DATA_AVAILABLE = 0x84, /* `bytes` wait and no RECV is posted; sent once until a RECV is posted */
-    FLUE_EVENT_DRAIN_DEADLINE = 0x85  /* a graceful DISCONNECT's drain_ms passed; `bytes` are not acknowledged yet */
+    FLUE_EVENT_DRAIN_DEADLINE = 0x85, /* a graceful DISCONNECT's drain_ms passed; `bytes` are not acknowledged yet */
+    FLUE_EVENT_SEND_BACKLOG   = 0x86, /* keep about `bytes` of SENDs outstanding; more than that only waits */
+    FLUE_EVENT_REACHABILITY   = 0x87, /* conn: a neighbor that neither side has heard of for long: UPDATE it with
+                                       * a newer host_reachability_ms */
+    FLUE_EVENT_REATTACHED     = 0x88, /* after flue_reattach, once a connection; `info` = enum flue_tcp_state */
+    /* of the queue, conn is FLUE_NO_CONN */
+    FLUE_EVENT_PAUSE          = 0x89, /* offload nothing more: HOLDs and OFFLOADs wait until RESUME.  R27 */
+    FLUE_EVENT_UPLOAD_ALL     = 0x8a, /* please TERMINATE every connection, then paths and neighbors.  R116 */
+    FLUE_EVENT_RESUME         = 0x8b
 };
 
 enum flue_upload_reason {
@@ -145,7 +184,7 @@ FLUE_STATIC_ASSERT(sizeof(struct flue_wc) == 32, "half a cache line");
 
 /* ---------------------------------------------------------------------------------------------- connection state */
 
-#define FLUE_STATE_VERSION 1u
+#define FLUE_STATE_VERSION 2u
 #define FLUE_SACK_MAX 4u
 
 /* TCP states, numbered as the offload contract numbers them. */
@@ -167,8 +206,15 @@ enum flue_const_flag {
 };
 
 enum flue_cached_flag {
-    FLUE_CACHED_KEEP_ALIVE = 0x01,
-    FLUE_CACHED_NAGLE      = 0x02
+    FLUE_CACHED_KEEP_ALIVE         = 0x01,
+    FLUE_CACHED_NAGLE              = 0x02,
+    FLUE_CACHED_KEEP_ALIVE_RESTART = 0x04, /* UPDATE: start the keepalive timer afresh */
+    FLUE_CACHED_MAX_RT_RESTART     = 0x08, /* UPDATE: total_rt_ms becomes 0.  R30 */
+    FLUE_CACHED_UPDATE_RCV_WND     = 0x10  /* UPDATE: rcv_wnd_max has changed: tell the peer.  R29 */
+};
+
+enum flue_delegated_flag {
+    FLUE_DELEGATED_RECOVERY = 0x01 /* fast recovery is going on, until snd_una reaches `recover` */
 };
 
 struct flue_sack_range {
@@ -237,10 +283,81 @@ struct flue_state {
     uint32_t send_backlog_bytes; /* posted and not acknowledged, QUERY and TERMINATE */
     uint32_t receive_backlog_bytes; /* received and not delivered: OFFLOAD: length of sge[1]; TERMINATE: likewise */
     uint8_t sack_count;             /* in [0, FLUE_SACK_MAX]: what the peer reported above snd_una */
-    uint8_t delegated_reserved[3];
+    uint8_t delegated_flags;        /* enum flue_delegated_flag */
+    uint8_t backoff;                /* doublings of the retransmission timeout, RFC 6298 (5.5) */
+    uint8_t delegated_reserved;
     struct flue_sack_range sack[FLUE_SACK_MAX];
+    uint32_t send_backlog_wanted_bytes; /* as in FLUE_EVENT_SEND_BACKLOG; QUERY only, else UINT32_MAX.  R14 */
 };
 FLUE_STATIC_ASSERT(sizeof(struct flue_state) <= 256, "the state block's limit");
+
+/* ---------------------------------------------------------------------------------------------- trees
+ *
+ *   neighbor --+-- path --+-- connection        sge[0] of an OFFLOAD with object FLUE_TREE:
+ *              |          +-- connection
+ *              +-- path ----- connection          block[0] | block[1] | ... | states, each where its block says
+ *
+ * block[0] is the root, of any of the three kinds of object.  Dependents stand to the right of it in the picture: paths
+ * of a neighbor, connections of a path.  The tree is walked depth first, then along siblings; a connection is live as
+ * soon as its block is done.  A root that cannot be offloaded ends the walk (R23).  Every block gets a status, and the
+ * handle of an object that was offloaded (R2, R5).  All of a tree belongs to one worker: that of the handles in it, or
+ * of the request's `conn` (FLUE_ON_WORKER).  A connection of another worker gets FLUE_NOT_OWNER and that worker in
+ * `info`; HOLD its 4-tuple first to know. */
+
+enum flue_block_kind {
+    FLUE_BLOCK_PLACEHOLDER = 0, /* stands for nothing, gets SUCCESS.  R3 */
+    FLUE_BLOCK_LINKER      = 1, /* an object that is offloaded already, by its handle.  R4 */
+    FLUE_BLOCK_NEW         = 2  /* to be offloaded */
+};
+
+#define FLUE_NO_BLOCK UINT16_C(0xffff)
+#define FLUE_TREE_BLOCKS_MAX 64u
+
+struct flue_block {
+    uint8_t object;      /* enum flue_object: CONNECTION, PATH or NEIGHBOR */
+    uint8_t kind;        /* enum flue_block_kind */
+    uint8_t status;      /* out: enum flue_status */
+    uint8_t wr_flags;    /* NEW connection: 0 or FLUE_WR_KEEP_TIME_WAIT */
+    uint16_t next;       /* block of the next sibling, or FLUE_NO_BLOCK */
+    uint16_t dependents; /* block of the first dependent, or FLUE_NO_BLOCK */
+    uint64_t handle;     /* LINKER: in.  NEW connection: in, held already, or FLUE_NO_CONN.  NEW: out */
+    uint64_t host_handle;  /* NEW: the host's own name, in every event of the object.  R7 */
+    uint32_t state_offset; /* NEW: of its state, bytes from block[0].  A connection's undelivered receive data
+                            * (receive_backlog_bytes) follows its flue_state */
+    uint32_t info;         /* out: with FLUE_NOT_OWNER the worker */
+    uint64_t host_reserved[4]; /* the host's own; neither read nor written.  R8 */
+};
+FLUE_STATIC_ASSERT(sizeof(struct flue_block) == 64, "one cache line");
+
+struct flue_neighbor_state {
+    uint16_t version; /* FLUE_STATE_VERSION */
+    uint16_t size;    /* sizeof(struct flue_neighbor_state) */
+    /* constant */
+    uint8_t source_mac[6]; /* zero = the port's own */
+    uint16_t vlan_id;      /* 0 = none */
+    /* cached */
+    uint8_t next_hop_mac[6];
+    uint16_t reserved;
+    uint32_t host_reachability_ms; /* since the host last knew it to be reachable; UINT32_MAX = never */
+    /* delegated */
+    uint32_t nic_reachability_ms; /* since a connection through it last made progress; UINT32_MAX = never */
+};
+FLUE_STATIC_ASSERT(sizeof(struct flue_neighbor_state) == 28, "no padding");
+
+struct flue_path_state {
+    uint16_t version; /* FLUE_STATE_VERSION */
+    uint16_t size;    /* sizeof(struct flue_path_state) */
+    /* constant */
+    uint8_t family; /* 4 or 6 */
+    uint8_t reserved[3];
+    uint8_t local_addr[16]; /* as in flue_state */
+    uint8_t remote_addr[16];
+    /* cached */
+    uint16_t path_mtu; /* bytes of IP packet */
+    uint16_t reserved2[3];
+    uint64_t neighbor; /* QUERY: the neighbor that it hangs on.  UPDATE: the one to hang on, 0 = no change */
+};
+FLUE_STATIC_ASSERT(sizeof(struct flue_path_state) == 56, "no padding");
 
 #ifdef __cplusplus
 }

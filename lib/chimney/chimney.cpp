@@ -28,7 +28,7 @@ bool is_well_formed(const flue_wr& wr) {
     constexpr uint8_t known_flags = FLUE_WR_ABORT | FLUE_WR_NO_PUSH | FLUE_WR_KEEP_HELD |
                                     FLUE_WR_DEADLINE_ABORT | FLUE_WR_KEEP_TIME_WAIT |
                                     FLUE_WR_REPLAY_FIN;
-    return wr.sge_count <= FLUE_SGE_MAX && (wr.flags & ~known_flags) == 0 && wr.reserved == 0;
+    return wr.sge_count <= FLUE_SGE_MAX && (wr.flags & ~known_flags) == 0 && wr.object <= FLUE_TREE;
 }
 
 }  // namespace
@@ -118,6 +118,9 @@ void Chimney::Impl::carry_out(Instant now, QueueIndex slot, const flue_wr& wr) {
     if (!is_well_formed(wr)) {
         return answer(slot, wr, FLUE_BAD_REQUEST);
     }
+    if (wr.object != FLUE_CONNECTION) {
+        return carry_out_on_object(now, slot, wr);
+    }
     if (wr.opcode == FLUE_OP_HOLD) {
         return hold(now, slot, wr);
     }
@@ -149,6 +152,12 @@ void Chimney::Impl::carry_out_on_connection(Instant now,
             return release(index, wr);
         case FLUE_OP_QUERY:
             return query(now, index, wr);
+        case FLUE_OP_UPDATE:
+            return update(now, index, wr);
+        case FLUE_OP_INVALIDATE:
+            return invalidate(now, index, wr);
+        case FLUE_OP_FORWARD:
+            return forward(now, index, wr);
         default:
             return answer(slot, wr, FLUE_BAD_OPCODE);
     }

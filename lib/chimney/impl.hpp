@@ -77,6 +77,21 @@ struct Chimney::Impl {
     [[nodiscard]] Result<flue_state, flue_status> read_block(QueueIndex slot,
                                                              const flue_sge& sge) const;
 
+    // ---------------------------------------------------------------- tree.cpp: OFFLOAD of trees,
+    // and requests on paths and neighbors
+
+    void carry_out_on_object(Instant now, QueueIndex slot, const flue_wr& wr);
+
+    // ---------------------------------------------------------------- update.cpp: UPDATE,
+    // INVALIDATE
+
+    void update(Instant now, ConnIndex index, const flue_wr& wr);
+    void invalidate(Instant now, ConnIndex index, const flue_wr& wr);
+
+    // ---------------------------------------------------------------- forward.cpp: FORWARD
+
+    void forward(Instant now, ConnIndex index, const flue_wr& wr);
+
     // ---------------------------------------------------------------- send.cpp: SEND, DISCONNECT
 
     void send(Instant now, ConnIndex index, const flue_wr& wr);

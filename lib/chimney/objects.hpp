@@ -23,6 +23,8 @@ enum EventBit : uint8_t {
     event_upload         = 0x04,
     event_data_available = 0x08,
     event_drain_deadline = 0x10,
+    event_send_backlog   = 0x20,
+    event_reattached     = 0x40,
 };
 
 enum ConnectionFlag : uint16_t {

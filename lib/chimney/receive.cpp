@@ -160,6 +160,8 @@ bool Chimney::Impl::post_events_of(ConnIndex index) {
                                      {event_peer_fin, FLUE_EVENT_DISCONNECT},
                                      {event_abort, FLUE_EVENT_ABORT},
                                      {event_drain_deadline, FLUE_EVENT_DRAIN_DEADLINE},
+                                     {event_send_backlog, FLUE_EVENT_SEND_BACKLOG},
+                                     {event_reattached, FLUE_EVENT_REATTACHED},
                                      {event_upload, FLUE_EVENT_UPLOAD_REQUEST}};
     Connection& connection        = connections[index];
     for (const auto& [bit, event] : kinds) {

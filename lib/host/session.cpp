@@ -76,6 +76,16 @@ int errno_of(SessionStatus status) {
             return EBADF;
         case SessionStatus::bad_key:
             return ENOENT;
+        case SessionStatus::not_permitted:
+            return EACCES;
+        case SessionStatus::bad_socket:
+            return EOPNOTSUPP;
+        case SessionStatus::bad_token:
+            return ENOENT;
+        case SessionStatus::busy:
+            return EAGAIN;
+        case SessionStatus::refused:
+            return ECONNREFUSED;
         case SessionStatus::shutting_down:
             return ECONNRESET;
     }
@@ -92,8 +102,15 @@ const char* advice(SessionStatus status) {
             return "; ask for less, or give the target's machine more";
         case SessionStatus::shutting_down:
             return "; start it again, then open a new session";
+        case SessionStatus::not_permitted:
+            return "; flued's options say who may have what";
+        case SessionStatus::busy:
+            return "; try again";
         case SessionStatus::ok:
         case SessionStatus::bad_message:
+        case SessionStatus::bad_socket:
+        case SessionStatus::bad_token:
+        case SessionStatus::refused:
         case SessionStatus::not_sealed:
         case SessionStatus::bad_descriptor:
         case SessionStatus::bad_key:

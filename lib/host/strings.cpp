@@ -18,6 +18,12 @@ const char* flue_opcode_name(uint8_t opcode) {
             return "RELEASE";
         case FLUE_OP_QUERY:
             return "QUERY";
+        case FLUE_OP_UPDATE:
+            return "UPDATE";
+        case FLUE_OP_INVALIDATE:
+            return "INVALIDATE";
+        case FLUE_OP_FORWARD:
+            return "FORWARD";
         case FLUE_EVENT_DISCONNECT:
             return "EVENT_DISCONNECT";
         case FLUE_EVENT_ABORT:
@@ -28,6 +34,18 @@ const char* flue_opcode_name(uint8_t opcode) {
             return "EVENT_DATA_AVAILABLE";
         case FLUE_EVENT_DRAIN_DEADLINE:
             return "EVENT_DRAIN_DEADLINE";
+        case FLUE_EVENT_SEND_BACKLOG:
+            return "EVENT_SEND_BACKLOG";
+        case FLUE_EVENT_REACHABILITY:
+            return "EVENT_REACHABILITY";
+        case FLUE_EVENT_REATTACHED:
+            return "EVENT_REATTACHED";
+        case FLUE_EVENT_PAUSE:
+            return "EVENT_PAUSE";
+        case FLUE_EVENT_UPLOAD_ALL:
+            return "EVENT_UPLOAD_ALL";
+        case FLUE_EVENT_RESUME:
+            return "EVENT_RESUME";
         default:
             return "UNKNOWN";
     }
@@ -53,6 +71,18 @@ const char* flue_status_name(uint8_t status) {
             return "TCP_RCV_WINDOW";
         case FLUE_TCP_RCV_BUFFER:
             return "TCP_RCV_BUFFER";
+        case FLUE_PARTIAL_SUCCESS:
+            return "PARTIAL_SUCCESS";
+        case FLUE_PATH_ENTRIES:
+            return "PATH_ENTRIES";
+        case FLUE_NEIGHBOR_ENTRIES:
+            return "NEIGHBOR_ENTRIES";
+        case FLUE_HW_ADDRESS_ENTRIES:
+            return "HW_ADDRESS_ENTRIES";
+        case FLUE_VLAN_MISMATCH:
+            return "VLAN_MISMATCH";
+        case FLUE_PATH_MTU:
+            return "PATH_MTU";
         case FLUE_BAD_OPCODE:
             return "BAD_OPCODE";
         case FLUE_BAD_CONNECTION:

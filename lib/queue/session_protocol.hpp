@@ -16,7 +16,7 @@ namespace flue::queue {
 /// completions after the host had armed the queue.  It is no eventfd, because both ends of that are
 /// one open file: a host could make it blocking, fill it up, and so stop a worker.  Nor is it a
 /// pipe, where a reader that faults holds the writer up.
-constexpr uint32_t session_protocol_version = 1;
+constexpr uint32_t session_protocol_version = 2;
 
 enum class MessageType : uint16_t {
     hello             = 1,  ///< first message: version, policy, name
@@ -25,6 +25,26 @@ enum class MessageType : uint16_t {
     register_region   = 4,  ///< request carries 1 memfd, F_SEAL_SHRINK set
     deregister_region = 5,  ///< the reply comes when nothing refers to the region any more
     goodbye           = 6,
+    /// The request carries 1 TCP socket of the target's network namespace: from the reply on the
+    /// session may claim that socket's 4-tuple, once.
+    claim = 7,
+    /// First and only message, instead of hello, with 1 connected TCP socket: the target takes the
+    /// connection over, drains it and closes it.  The reply comes when the target has the
+    /// connection, or says why not; nobody has to wait for it.
+    drain = 8,
+    /// First message, instead of hello: take up the session with this `token` whose host went away.
+    reattach = 9,
+    /// After reattach, for each queue of the session: `queue_id` is the last one returned (0 at
+    /// first); the reply has the next one, as create_queue's, or status bad_key when there is none.
+    recover_queue = 10,
+    /// After reattach, likewise for each region: `region_key` is the last one returned, and
+    /// `region_index` counts from 0.  The reply carries 1 memfd, its key and length.
+    recover_region = 11,
+};
+
+/// What `drain` asks for when its deadline passes.
+enum class DrainFlag : uint32_t {
+    abort_at_deadline = 1,  ///< an RST; else draining goes on until TCP itself gives up
 };
 
 enum class SessionStatus : uint16_t {
@@ -37,6 +57,11 @@ enum class SessionStatus : uint16_t {
     bad_descriptor = 6,
     bad_key        = 7,
     shutting_down  = 8,
+    not_permitted  = 9,   ///< this user, address or port is not allowed here: see flued's options
+    bad_socket     = 10,  ///< no TCP connection of the target's network that can be taken over
+    bad_token      = 11,  ///< no session waits for this token
+    busy           = 12,  ///< too much of this is under way: try again
+    refused        = 13,  ///< the target could not take the connection over; `error` says why
 };
 
 const char* to_string(SessionStatus status);
@@ -57,7 +82,14 @@ struct Message {
     uint64_t bytes      = 0;   ///< register_region: length; create_queue reply: length of the memfd
     char name[32]       = {};  ///< hello: for people; NUL-terminated
     int32_t memory_node = -1;  ///< hello reply: NUMA node that regions are best placed on; -1 = any
-    uint8_t padding[44] = {};
+    /// hello reply: what reattach needs, for a session with the policy hold; reattach: the same.
+    uint8_t token[16]      = {};
+    uint32_t hold_ms       = 0;  ///< hello with policy hold: time to wait; 0 = the target's choice
+    uint32_t drain_ms      = 0;  ///< drain: time allowed, milliseconds; 0 = no limit
+    uint32_t flags         = 0;  ///< drain: DrainFlag
+    uint32_t error         = 0;  ///< reply with `refused`: an errno
+    uint32_t region_index  = 0;  ///< recover_region
+    uint8_t padding[8]     = {};
 };
 
 static_assert(sizeof(Message) == 128);

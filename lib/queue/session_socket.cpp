@@ -121,6 +121,16 @@ const char* to_string(SessionStatus status) {
             return "descriptor is not a writable memfd";
         case SessionStatus::bad_key:
             return "no such key";
+        case SessionStatus::not_permitted:
+            return "not permitted";
+        case SessionStatus::bad_socket:
+            return "no TCP connection that can be taken over";
+        case SessionStatus::bad_token:
+            return "no session waits for this token";
+        case SessionStatus::busy:
+            return "busy";
+        case SessionStatus::refused:
+            return "refused";
         case SessionStatus::shutting_down:
             return "target is shutting down";
     }

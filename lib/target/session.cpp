@@ -99,6 +99,12 @@ void Session::dispatch(queue::Received& received) {
         case MessageType::goodbye:
             reply(request, SessionStatus::ok);
             return end("goodbye");
+        case MessageType::claim:
+        case MessageType::drain:
+        case MessageType::reattach:
+        case MessageType::recover_queue:
+        case MessageType::recover_region:
+            break;
     }
     end("an unknown message");
 }

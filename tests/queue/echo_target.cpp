@@ -218,6 +218,11 @@ bool EchoSession::serve(Received& request) {
             deregistering_.push_back(reply);
             return true;
         case MessageType::goodbye:
+        case MessageType::claim:
+        case MessageType::drain:
+        case MessageType::reattach:
+        case MessageType::recover_queue:
+        case MessageType::recover_region:
             return false;
     }
     return false;
