@@ -14,11 +14,19 @@ STARTED = re.compile(r"^\[ RUN {6}\] (\S+)$", re.MULTILINE)
 ENDED = re.compile(r"^\[ *(OK|FAILED|SKIPPED) *\] (\S+?),?(?: .*)?\(\d+ ms\)$", re.MULTILINE)
 
 
+def outcomes_of(test):
+    """Returns {case: "OK", "FAILED" or "SKIPPED"} of one entry of the log; a case that did not end
+    has failed."""
+    output = test.get("stdout") or ""
+    outcomes = {name: "FAILED" for name in STARTED.findall(output)}
+    outcomes.update((name, outcome) for outcome, name in ENDED.findall(output))
+    return outcomes
+
+
 def count_test(test):
     """Returns (passed, names of failed, skipped) of one entry of the log."""
     output, result = test.get("stdout") or "", test["result"]
-    outcomes = {name: "FAILED" for name in STARTED.findall(output)}
-    outcomes.update((name, outcome) for outcome, name in ENDED.findall(output))
+    outcomes = outcomes_of(test)
     values = list(outcomes.values())
     failed = [f"{test['name']}: {name}" for name in outcomes if outcomes[name] == "FAILED"]
     passed, skipped = values.count("OK"), values.count("SKIPPED")

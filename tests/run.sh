@@ -141,6 +141,15 @@ build build/sanitized clang-14 clang++-14 -Db_sanitize=address,undefined -Dcpp_a
 build build/race clang-14 clang++-14 --only race -Db_sanitize=thread &&
     suites build/race "race; thread sanitizer" --suite race --timeout-multiplier 4
 
+announce "rules of the contract, by the tests that ran"
+logs=(build/gcc/meson-logs/testlog.json)
+[ -f build/sanitized/meson-logs/testlog.json ] && logs+=(build/sanitized/meson-logs/testlog.json)
+if run python3 tests/rules/table.py --check "${logs[@]}"; then
+    passed=$((passed + 1))
+else
+    failed=$((failed + 1))
+fi
+
 echo
 echo "$passed passed, $failed failed$([ "$skipped" = 0 ] || echo ", $skipped skipped")"
 [ "$failed" = 0 ]
