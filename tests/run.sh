@@ -2,9 +2,11 @@
 # Builds flue with both compilers, runs every test, and says at the end "N passed, N failed".
 #
 #   g++ 12 with optimisation          every suite
-#   clang 14 with address and         unit, rules, queue, e2e
+#   clang 14 with address and         unit, rules, queue, e2e, fuzz-smoke
 #     undefined-behaviour sanitizers
 #   clang 14 with thread sanitizer    race
+#   clang 14 with the same and        fuzz: each fuzzer for FLUE_FUZZ_SECONDS; only where that is
+#     libFuzzer                       set, or 60 s where CI=true
 #
 # A build counts as one test, a GoogleTest program as its cases.  Everything is built under build/.
 # Exit status: 0 when nothing failed.
@@ -135,8 +137,9 @@ took "there"
 build build/gcc gcc g++ && suites build/gcc "every suite, g++"
 
 build build/sanitized clang-14 clang++-14 -Db_sanitize=address,undefined -Dcpp_args=-DFLUE_DEBUG &&
-    suites build/sanitized "unit, rules, queue, e2e; address and undefined-behaviour sanitizers" \
-        --suite unit --suite rules --suite queue --suite e2e --timeout-multiplier 4
+    suites build/sanitized "unit, rules, queue, e2e, fuzz-smoke; address and undefined sanitizers" \
+        --suite unit --suite rules --suite queue --suite e2e --suite fuzz-smoke \
+        --timeout-multiplier 4
 
 build build/race clang-14 clang++-14 --only race -Db_sanitize=thread &&
     suites build/race "race; thread sanitizer" --suite race --timeout-multiplier 4
@@ -148,6 +151,15 @@ if run python3 tests/rules/table.py --check "${logs[@]}"; then
     passed=$((passed + 1))
 else
     failed=$((failed + 1))
+fi
+
+fuzz_seconds=${FLUE_FUZZ_SECONDS:-}
+if [ "${CI:-}" = true ]; then fuzz_seconds=${fuzz_seconds:-60}; fi
+if [ -n "$fuzz_seconds" ]; then
+    build build/fuzz clang-14 clang++-14 --only fuzz -Db_sanitize=address,undefined \
+        "-Dcpp_args=-DFLUE_DEBUG -fsanitize=fuzzer-no-link" &&
+        suites build/fuzz "each fuzzer for $fuzz_seconds s" \
+            --suite fuzz "--test-args=-max_total_time=$fuzz_seconds"
 fi
 
 echo

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Makes the first inputs of each fuzzer: short scripts that reach what random bytes hardly would.
+
+    tests/fuzz/make_corpus.py           writes tests/fuzz/corpus/<fuzzer>/<name>
+    tests/fuzz/make_corpus.py --check   says which of them differ, and exits with 1 then
+
+Files that it does not know stay: inputs that once found a bug, named after its cause.
+"""
+
+import pathlib
+import struct
+import sys
+
+
+def u16(*values):
+    return struct.pack(f"<{len(values)}H", *values)
+
+
+def u32(*values):
+    return struct.pack(f"<{len(values)}I", *values)
+
+
+# ---------------------------------------------------------------------------------------- options
+
+ETHERNET = bytes.fromhex("9acf7e9f90b1defc66aea2df")
+FRAMES = {  # between two Linux kernels, as in tests/unit/wire/frames.hpp
+    "syn-ipv4": ETHERNET + bytes.fromhex(
+        "08004500003c14144000400612940a0900010a090002ac941e619fb433bb00000000a002faf064b30000"
+        "020405b40402080ae39f523f000000000103030a"),
+    "data-ipv4": ETHERNET + bytes.fromhex(
+        "08004500003714174000400612960a0900010a090002ac941e619fb433ccdbbc1bf48018003f993e0000"
+        "0101080ae39f5271951c94666f6464"),
+    "data-ipv6": ETHERNET + bytes.fromhex(
+        "86dd6006c9e700230640fd090000000000000000000000000001fd090000000000000000000000000002"
+        "804e1e61ca116eea59c7fd4280180040863d00000101080ab0f2a07556fd4b9e6f6464"),
+}
+
+
+def options():
+    for name, frame in FRAMES.items():
+        yield name, b"\0" + frame
+        tagged = frame[:12] + bytes.fromhex("81002007") + frame[12:]
+        yield name + "-tagged", b"\0" + tagged
+    tcp = struct.pack("!HHIIBBHHH", 80, 1234, 1, 2, 0, 0x10, 512, 0, 0)
+    timestamps = bytes.fromhex("0101080a0000000100000002")
+    ranges = b"".join(struct.pack("!II", 100 * i, 100 * i + 50) for i in range(4))
+    for name, words, tail in (
+            ("timestamps", 8, timestamps),
+            ("sack-4", 14, b"\1\1\5\x22" + ranges),
+            ("sack-and-timestamps", 15, timestamps + b"\1\1\5\x1a" + ranges[:24]),
+            ("length-0", 6, b"\x08\0\1\1"),
+            ("length-beyond", 6, b"\1\1\5\x22"),
+            ("header-beyond", 15, b""),
+            ("end-of-list", 7, b"\0\x08\x0a\1\2\3\4\5")):
+        yield "segment-" + name, b"\1" + bytes([name.count("s") & 1, 1, words]) + tcp + tail
+    for name, stamps, sacks in (("plain", 0, 0), ("full", 1, 4), ("sack", 0, 4), ("stamped", 1, 0)):
+        for family, size in ((1, 4), (0, 16)):
+            flow = bytes([2, family]) + bytes(range(1, 2 * size + 1)) + u16(80, 1234, 7)
+            flow += bytes([64, 3]) + u32(0x12345)
+            fields = u32(0xfffffff0, 9) + u16(512, 0) + bytes([0x18, stamps, sacks])
+            fields += u32(*range(7, 7 + 2 * stamps + 2 * sacks))
+            yield f"build-{name}-{4 if family else 6}", flow + fields + b"\5hello" + u16(99)
+
+
+FUZZERS = {"options": options}
+
+
+def main(check):
+    root = pathlib.Path(__file__).resolve().parent / "corpus"
+    different = 0
+    for fuzzer, inputs in FUZZERS.items():
+        (root / fuzzer).mkdir(parents=True, exist_ok=True)
+        for name, data in inputs():
+            path = root / fuzzer / name
+            if check:
+                if not path.is_file() or path.read_bytes() != data:
+                    print(f"{path} is not what this script makes")
+                    different += 1
+            else:
+                path.write_bytes(data)
+    return 1 if different else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]))
