@@ -16,6 +16,9 @@ TargetQueue::TargetQueue(const Parts& parts) : parts_(parts) {
 }
 
 uint32_t TargetQueue::room() const {
+    if (abandoned_) {
+        return parts_.completions.capacity();
+    }
     const uint32_t free = parts_.completions.free_count();
     const uint32_t used = collected_ + outstanding_;
     return free > used ? free - used : 0;
@@ -46,6 +49,9 @@ bool TargetQueue::post_event(const flue_wc& wc) {
 }
 
 void TargetQueue::collect(const flue_wc& wc) {
+    if (abandoned_) {
+        return;
+    }
     if (collected_ == std::size(batch_)) {
         flush();
     }

@@ -43,6 +43,13 @@ class TargetQueue {
     /// anything, and one system call, which does not block, if the host sleeps.
     void flush();
 
+    /// abandon tells that nobody will read completions any more: from now on they are dropped, and
+    /// requests need no room for them.
+    void abandon() { abandoned_ = true; }
+
+    /// Requests that wait in the ring, as far as its indices can be believed.
+    [[nodiscard]] uint32_t waiting() const { return parts_.submissions.count(); }
+
     [[nodiscard]] Regions& regions() { return *parts_.regions; }
 
     [[nodiscard]] uint32_t session_id() const { return parts_.session_id; }
@@ -74,6 +81,7 @@ class TargetQueue {
     Parts parts_;
     uint32_t outstanding_ = 0;
     uint32_t collected_   = 0;
+    bool abandoned_       = false;
     Counters counters_;
     flue_wc batch_[64];
 };

@@ -101,6 +101,7 @@ class Worker final : public chimney::Environment, private ItemReferences {
     struct Loss {
         ControlMessage message;
         uint32_t polls_left = 0;  ///< what was posted before still counts; 0 = all of it is taken
+        Instant give_up;          ///< what cannot be taken until then is not
     };
 
     // ItemReferences
@@ -143,6 +144,7 @@ class Worker final : public chimney::Environment, private ItemReferences {
     [[nodiscard]] uint32_t answer_room() const;
     void carry_out(const ControlMessage& message);
     void answer(const ControlMessage& message);
+    [[nodiscard]] bool took_all(Loss& loss);
     [[nodiscard]] bool finish(Loss& loss);
     void answer_losses();
     void answer_snapshots();

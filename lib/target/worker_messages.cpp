@@ -6,6 +6,13 @@
 
 namespace flue::target {
 
+namespace {
+
+/// How long the requests of a lost host may wait for items that other hosts use.
+constexpr uint64_t patience_us = 1'000'000;
+
+}  // namespace
+
 uint32_t Worker::take_messages() {
     builder_.collect();
     answer_losses();
@@ -30,7 +37,8 @@ void Worker::carry_out(const ControlMessage& message) {
             return;
         case lose:
             FLUE_ASSERT(losses_.size() < losses_.capacity());
-            losses_.push_back({message, queue::ring_entries_max / burst_max});
+            message.queue->abandon();
+            losses_.push_back({message, queue::ring_entries_max / burst_max, now_ + patience_us});
             return;
         case fence:
             answer(message);
@@ -48,15 +56,23 @@ void Worker::answer(const ControlMessage& message) {
     FLUE_ASSERT(sent == 1);
 }
 
+bool Worker::took_all(Loss& loss) {
+    queue::TargetQueue& queue = *loss.message.queue;
+    // Bounded, because a process that shares the ring with the one that is gone may go on posting.
+    if (chimney_->poll(now_, queue) > 0) {
+        --loss.polls_left;
+    }
+    // Requests that wait find all items in use; others give theirs back, but not at any given time.
+    return loss.polls_left == 0 || queue.waiting() == 0 || now_ >= loss.give_up;
+}
+
 bool Worker::finish(Loss& loss) {
     queue::TargetQueue& queue = *loss.message.queue;
     if (loss.polls_left > 0) {
-        // Bounded, because a process that shares the ring with the one that is gone may go on
-        // posting.
-        loss.polls_left = chimney_->poll(now_, queue) > 0 ? loss.polls_left - 1 : 0;
-        if (loss.polls_left > 0) {
+        if (!took_all(loss)) {
             return false;
         }
+        loss.polls_left = 0;
         std::erase(queues_, &queue);
         chimney_->lose(now_, queue, loss.message.policy);
     }

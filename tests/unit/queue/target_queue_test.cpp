@@ -164,6 +164,26 @@ TEST_F(TargetQueueTest,
     target_.flush();  // no SIGPIPE
 }
 
+TEST_F(TargetQueueTest, abandoned_queue_gives_its_requests_up_though_nobody_reads_completions) {
+    post(40);
+    EXPECT_EQ(take(32), completion_room);
+    complete_taken();
+    target_.flush();
+    EXPECT_EQ(take(32), 0u);
+    EXPECT_EQ(target_.waiting(), 40 - completion_room);
+
+    target_.abandon();
+    while (take(32) > 0) {
+        complete_taken();
+        EXPECT_TRUE(target_.post_event(flue_wc{}));
+        target_.flush();
+    }
+    EXPECT_EQ(target_.waiting(), 0u);
+    EXPECT_EQ(target_.outstanding(), 0u);
+    EXPECT_EQ(target_.counters().requests, 40u);
+    EXPECT_EQ(poll().size(), completion_room) << "what was published before";
+}
+
 TEST_F(TargetQueueTest, corrupted_completion_indices_are_counted_and_survived) {
     post(completion_room);
     ASSERT_EQ(take(32), completion_room);
