@@ -71,7 +71,9 @@ enum flue_opcode {
      * upload (FLUE_UPLOAD_INVALID_STATE).  Completes when nothing more is sent.  All resources stay.  R33, R34, R35 */
     FLUE_OP_INVALIDATE = 10,
     /* Process a segment that reached the host another way (on another port, in fragments, with IP options): sge[0] is
-     * exactly one segment, from the first byte of its TCP header on.  The memory is the host's at the completion. */
+     * exactly one segment, from the first byte of its TCP header on.  The memory is the host's at the completion.
+     * The host has verified the checksum, which covers parts of the IP header: the target does not look at it.
+     * UPLOAD_IN_PROGRESS: not processed, the host does so after TERMINATE.  REQUEST_ABORTED: drop it.  R61, R62 */
     FLUE_OP_FORWARD = 11
 };
 

@@ -11,10 +11,11 @@ namespace {
 
 constexpr uint32_t burst_max         = 32;
 constexpr uint32_t notice_rounds_max = 16;  ///< times burst_max connections settled in one advance
-constexpr uint32_t index_bits        = 24;
-constexpr uint32_t generation_bits   = 32;
-constexpr uint32_t worker_shift      = index_bits + generation_bits;
-constexpr uint32_t connections_max   = 1u << index_bits;
+constexpr uint32_t refused_payloads_max = 1024;
+constexpr uint32_t index_bits           = 24;
+constexpr uint32_t generation_bits      = 32;
+constexpr uint32_t worker_shift         = index_bits + generation_bits;
+constexpr uint32_t connections_max      = 1u << index_bits;
 
 ConnIndex index_of(flue_conn handle) {
     return static_cast<ConnIndex>(handle & (connections_max - 1));
@@ -47,7 +48,7 @@ Chimney::Impl::Impl(const Options& options_in, Environment& environment_in)
         connections[i].generation = 1;
     }
     revisit.reserve(2 * size_t{connections.capacity()});
-    refused_payloads.reserve(2 * burst_max);
+    refused_payloads.reserve(refused_payloads_max);
 }
 
 flue_conn Chimney::Impl::handle_of(ConnIndex index) const {
@@ -244,15 +245,21 @@ void Chimney::Impl::on_notice(Instant now, const tcp::Engine::Notified& notified
     if ((notified.notices & tcp::notice_rst_sent) != 0) {
         connection.flags |= flag_rst_sent;
     }
-    if ((notified.notices & tcp::notice_reset) != 0 && (connection.flags & flag_reset) == 0) {
-        connection.flags |= flag_reset;
-        raise(index, event_abort);
+    if ((notified.notices & tcp::notice_reset) != 0) {
+        note_reset(index);
     }
     if ((notified.notices & tcp::notice_upload) != 0) {
         connection.upload_reason = static_cast<uint16_t>(engine.upload_reason(index));
         raise(index, event_upload);
     }
     settle(now, index);
+}
+
+void Chimney::Impl::note_reset(ConnIndex index) {
+    if ((connections[index].flags & flag_reset) == 0) {
+        connections[index].flags |= flag_reset;
+        raise(index, event_abort);  // R84
+    }
 }
 
 void Chimney::Impl::advance(Instant now) {
@@ -443,7 +450,11 @@ Chimney::Disposition Chimney::on_segment(Instant now,
     if (outcome.payload_kept) {
         return Disposition::consumed;
     }
-    return Disposition::dropped;
+    const bool is_urgent =
+        outcome.drop == tcp::Drop::urgent ||
+        (outcome.drop == tcp::Drop::connection_stopped &&
+         impl.engine.upload_reason(index) == tcp::UploadReason::received_urgent_data);
+    return is_urgent ? Disposition::hold : Disposition::dropped;  // R97
 }
 
 void Chimney::advance(Instant now) {

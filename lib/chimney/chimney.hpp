@@ -110,6 +110,7 @@ class Chimney {
         uint64_t holds                = 0;
         uint64_t offloads             = 0;
         uint64_t terminates           = 0;
+        uint64_t forwards             = 0;  ///< segments that hosts had received
         uint64_t graceful_disconnects = 0;
         uint64_t abortive_disconnects = 0;
         uint64_t refused_requests     = 0;

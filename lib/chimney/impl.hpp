@@ -46,6 +46,7 @@ struct Chimney::Impl {
     void settle_later(ConnIndex index);
     void settle_postponed(Instant now);
     void on_notice(Instant now, const tcp::Engine::Notified& notified);
+    void note_reset(ConnIndex index);
     void advance(Instant now);
     void arm_timer(Instant now, ConnIndex index);
     void cancel_timer(ConnIndex index);
@@ -91,6 +92,12 @@ struct Chimney::Impl {
     // ---------------------------------------------------------------- forward.cpp: FORWARD
 
     void forward(Instant now, ConnIndex index, const flue_wr& wr);
+    [[nodiscard]] flue_status may_forward(ConnIndex index) const;
+    [[nodiscard]] Result<ForwardedSegment, flue_status> read_segment(ConnIndex index,
+                                                                     const flue_sge& sge) const;
+    [[nodiscard]] flue_status process_segment(Instant now,
+                                              ConnIndex index,
+                                              const ForwardedSegment& forwarded);
 
     // ---------------------------------------------------------------- send.cpp: SEND, DISCONNECT
 

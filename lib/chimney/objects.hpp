@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "base/index_list.hpp"
 #include "base/instant.hpp"
@@ -103,6 +105,12 @@ struct Request {
     uint32_t ts_time   = 0;
     uint16_t window    = 0;  ///< as in the header
     bool timestamps    = false;
+};
+
+/// A segment that a host forwarded: the header a copy, the payload still in the host's memory.
+struct ForwardedSegment {
+    wire::TcpFields tcp;
+    std::span<const std::byte> payload;
 };
 
 /// A queue that is attached, and the connections that belong to it.

@@ -196,6 +196,7 @@ void Chimney::Impl::leave(Instant now, ConnIndex index, bool keep_time_wait) {
     } else {
         environment.unclaim(key);
     }
+    environment.release_held(index);  // R97: what came since the urgent data
     free_connection(index);
 }
 

@@ -212,6 +212,7 @@ void add_offload(Sums& sums, const WorkerSnapshot& snapshot) {
     sums.add("holds", snapshot.chimney.holds);
     sums.add("offloads", snapshot.chimney.offloads);
     sums.add("terminates", snapshot.chimney.terminates);
+    sums.add("forwards", snapshot.chimney.forwards);
     sums.add("graceful_disconnects", snapshot.chimney.graceful_disconnects);
     sums.add("abortive_disconnects", snapshot.chimney.abortive_disconnects);
     sums.add("orphans", snapshot.chimney.orphans);

@@ -43,6 +43,12 @@ struct Frame {
 /// Spec: RFC 9293 §3.1, RFC 791 §3.1, RFC 8200 §3, R99
 ParseResult parse_frame(std::span<const std::byte> bytes, Checksum checksum, Frame& frame);
 
+/// parse_tcp reads the TCP header of a received segment, options included, into `tcp` and the ports
+/// of `key`; the checksum is not looked at.  Returns the length of the header, or 0: malformed, and
+/// nothing was written.
+/// Pre: `tcp` is as constructed.  Spec: RFC 9293 §3.1
+uint32_t parse_tcp(std::span<const std::byte> segment, FlowKey& key, TcpFields& tcp);
+
 /// Upper bound of build_headers: Ethernet 14, 802.1Q 4, IPv6 40, TCP 60.
 constexpr uint32_t header_bytes_max = 118;
 

@@ -167,33 +167,41 @@ void read_options(std::span<const std::byte> options, TcpFields& tcp) {
     }
 }
 
-/// Spec: RFC 9293 §3.1
-ParseResult parse_tcp(const IpPacket& ip, Checksum checksum, Frame& frame) {
+ParseResult parse_segment(const IpPacket& ip, Checksum checksum, Frame& frame) {
     const std::span<const std::byte> segment = ip.segment;
-    if (segment.size() < tcp_bytes) {
-        return ParseResult::malformed;
-    }
-    if (checksum == Checksum::verify && fold_checksum(sum_bytes(segment, ip.pseudo_sum)) != 0) {
+    if (checksum == Checksum::verify && segment.size() >= tcp_bytes &&
+        fold_checksum(sum_bytes(segment, ip.pseudo_sum)) != 0) {
         return ParseResult::bad_checksum;
     }
-    const uint32_t header_bytes = (load8(&segment[12]) >> 4) * 4u;
-    if (header_bytes < tcp_bytes || header_bytes > segment.size()) {
+    const uint32_t header_bytes = parse_tcp(segment, frame.key, frame.tcp);
+    if (header_bytes == 0) {
         return ParseResult::malformed;
     }
-    frame.key.remote_port = load16(&segment[0]);
-    frame.key.local_port  = load16(&segment[2]);
-    frame.tcp.seq         = Seq{load32(&segment[4])};
-    frame.tcp.ack         = Seq{load32(&segment[8])};
-    frame.tcp.flags       = load8(&segment[13]);
-    frame.tcp.window      = load16(&segment[14]);
-    frame.tcp.urgent      = load16(&segment[18]);
-    frame.payload_offset  = static_cast<uint16_t>(frame.l2_bytes + frame.l3_bytes + header_bytes);
-    frame.payload_bytes   = static_cast<uint16_t>(segment.size() - header_bytes);
-    read_options(segment.first(header_bytes).subspan(tcp_bytes), frame.tcp);
+    frame.payload_offset = static_cast<uint16_t>(frame.l2_bytes + frame.l3_bytes + header_bytes);
+    frame.payload_bytes  = static_cast<uint16_t>(segment.size() - header_bytes);
     return ParseResult::tcp;
 }
 
 }  // namespace
+
+uint32_t parse_tcp(std::span<const std::byte> segment, FlowKey& key, TcpFields& tcp) {
+    if (segment.size() < tcp_bytes) {
+        return 0;
+    }
+    const uint32_t header_bytes = (load8(&segment[12]) >> 4) * 4u;
+    if (header_bytes < tcp_bytes || header_bytes > segment.size()) {
+        return 0;
+    }
+    key.remote_port = load16(&segment[0]);
+    key.local_port  = load16(&segment[2]);
+    tcp.seq         = Seq{load32(&segment[4])};
+    tcp.ack         = Seq{load32(&segment[8])};
+    tcp.flags       = load8(&segment[13]);
+    tcp.window      = load16(&segment[14]);
+    tcp.urgent      = load16(&segment[18]);
+    read_options(segment.first(header_bytes).subspan(tcp_bytes), tcp);
+    return header_bytes;
+}
 
 ParseResult parse_frame(std::span<const std::byte> bytes, Checksum checksum, Frame& frame) {
     frame = Frame{};
@@ -219,7 +227,7 @@ ParseResult parse_frame(std::span<const std::byte> bytes, Checksum checksum, Fra
     } else if (ethertype == ethertype_ipv6) {
         result = parse_ipv6(packet, checksum, frame, ip);
     }
-    return result == ParseResult::tcp ? parse_tcp(ip, checksum, frame) : result;
+    return result == ParseResult::tcp ? parse_segment(ip, checksum, frame) : result;
 }
 
 }  // namespace flue::wire

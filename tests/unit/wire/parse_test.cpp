@@ -300,6 +300,23 @@ TEST(ParseFrame, only_ecn_3_is_congestion_experienced) {
     }
 }
 
+TEST(ParseTcp, header_without_a_packet_around_it_reads_as_in_its_frame) {
+    const Bytes bytes = to_bytes(test::capture::data_ipv4);
+    Frame frame;
+    ASSERT_EQ(parse_frame(bytes, Checksum::verify, frame), ParseResult::tcp);
+    const auto segment = std::span(bytes).subspan(frame.l2_bytes + frame.l3_bytes);
+    FlowKey key;
+    TcpFields tcp;
+    EXPECT_EQ(parse_tcp(segment, key, tcp), 32u);
+    EXPECT_EQ(key.local_port, frame.key.local_port);
+    EXPECT_EQ(key.remote_port, frame.key.remote_port);
+    EXPECT_EQ(tcp.seq, frame.tcp.seq);
+    EXPECT_EQ(tcp.ts_val, frame.tcp.ts_val);
+    for (size_t length = 0; length < 32; ++length) {
+        EXPECT_EQ(parse_tcp(segment.first(length), key, tcp), 0u) << length;
+    }
+}
+
 TEST(ParseOptions, timestamps_unaligned_or_after_others_are_read) {
     const TcpFields tcp = parse_options({2, 4, 5, 0xb4, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0});
     EXPECT_TRUE(tcp.has_timestamps);
