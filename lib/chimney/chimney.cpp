@@ -25,6 +25,11 @@ uint32_t generation_of(flue_conn handle) {
     return static_cast<uint32_t>(handle >> index_bits);
 }
 
+/// A request takes at most FLUE_SGE_MAX send items and one request record.
+uint32_t requests_max(const Options& options) {
+    return std::min(options.tcp.limits.send_items / FLUE_SGE_MAX, options.receive_items);
+}
+
 bool is_well_formed(const flue_wr& wr) {
     constexpr uint8_t known_flags = FLUE_WR_ABORT | FLUE_WR_NO_PUSH | FLUE_WR_KEEP_HELD |
                                     FLUE_WR_DEADLINE_ABORT | FLUE_WR_KEEP_TIME_WAIT |
@@ -40,9 +45,12 @@ Chimney::Impl::Impl(const Options& options_in, Environment& environment_in)
       engine(options_in.tcp),
       connections(options_in.tcp.limits.connections),
       flows(options_in.tcp.limits.connections),
+      granted_to(options_in.tcp.limits.connections),
       sends(options_in.tcp.limits.send_items),
       requests(options_in.receive_items),
-      time_waits(options_in.time_wait_max, options_in.time_wait_us) {
+      time_waits(options_in.time_wait_max, options_in.time_wait_us),
+      connection_pool(options_in.tcp.limits.connections, options_in.sessions),
+      request_pool(requests_max(options_in), options_in.sessions) {
     FLUE_ASSERT(options_in.tcp.limits.connections < connections_max);
     for (uint32_t i = 0; i < connections.capacity(); ++i) {
         connections[i].generation = 1;
@@ -65,54 +73,6 @@ ConnIndex Chimney::Impl::find(QueueIndex slot, flue_conn handle) const {
     const bool is_live = connection.state != OffloadState::free && connection.queue == slot &&
                          connection.generation == generation_of(handle);
     return is_live ? index : tcp::no_conn;
-}
-
-ConnIndex Chimney::Impl::new_connection(Instant now, QueueIndex slot, uint64_t host_handle) {
-    const ConnIndex index     = connections.take();
-    Connection& connection    = connections[index];
-    const uint32_t generation = connection.generation;
-    connection                = {};
-    connection.generation     = generation;
-    connection.host_handle    = host_handle;
-    connection.since          = now;
-    connection.queue          = slot;
-    connection.state          = OffloadState::held;
-    connection.next           = queues[slot].connections;
-    if (connection.next != tcp::no_conn) {
-        connections[connection.next].previous = index;
-    }
-    queues[slot].connections = index;
-    ++held_count;
-    return index;
-}
-
-void Chimney::Impl::unlink(ConnIndex index) {
-    const Connection& connection = connections[index];
-    QueueSlot& slot              = queues[connection.queue];
-    if (slot.next_orphan == index) {
-        slot.next_orphan = connection.next;
-    }
-    if (connection.previous == tcp::no_conn) {
-        slot.connections = connection.next;
-    } else {
-        connections[connection.previous].next = connection.next;
-    }
-    if (connection.next != tcp::no_conn) {
-        connections[connection.next].previous = connection.previous;
-    }
-}
-
-void Chimney::Impl::free_connection(ConnIndex index) {
-    Connection& connection = connections[index];
-    FLUE_ASSERT(connection.state != OffloadState::free);
-    FLUE_ASSERT((connection.flags & flag_on_event_list) == 0);
-    drop_requests(index);
-    cancel_timer(index);
-    unlink(index);
-    held_count -= connection.state == OffloadState::held ? 1 : 0;
-    connection.state = OffloadState::free;
-    connection.generation += connection.generation == UINT32_MAX ? 2 : 1;
-    connections.give(index);
 }
 
 void Chimney::Impl::carry_out(Instant now, QueueIndex slot, const flue_wr& wr) {
@@ -183,6 +143,7 @@ void Chimney::Impl::complete(
 void Chimney::Impl::answer(
     QueueIndex slot, const flue_wr& wr, flue_status status, uint32_t bytes, uint16_t info) {
     ++counters.refused_requests;
+    queues[slot].queue->share().count_refusal(static_cast<uint8_t>(status));
     queues[slot].queue->complete({.wr_id       = wr.wr_id,
                                   .conn        = wr.conn,
                                   .host_handle = wr.host_handle,
@@ -313,7 +274,10 @@ void Chimney::Impl::cancel_timer(ConnIndex index) {
 
 void Chimney::Impl::on_timer(Instant now, ConnIndex index) {
     Connection& connection = connections[index];
-    const auto is_due      = [&](uint32_t deadline_ms) {
+    if (connection.queue == no_queue) {
+        return withdraw(index);  // nobody used the grant
+    }
+    const auto is_due = [&](uint32_t deadline_ms) {
         return deadline_ms != 0 && static_cast<int32_t>(ms_of(now) - deadline_ms) >= 0;
     };
     if (is_due(connection.push_deadline_ms)) {
@@ -393,14 +357,23 @@ uint32_t Chimney::poll(Instant now, queue::TargetQueue& queue) {
     if (impl_->queues[slot].lost) {
         return 0;
     }
+    queue::SessionShare& share = queue.share();
+    impl_->settle_requests(impl_->queues[slot]);
     // A request needs at most two send items (or the FIN of an OFFLOAD) and one request record.
-    const uint32_t room = std::min(
-        {burst_max, impl_->engine.free_items() / FLUE_SGE_MAX, impl_->requests.free_count()});
+    const uint32_t room = std::min({burst_max,
+                                    impl_->engine.free_items() / FLUE_SGE_MAX,
+                                    impl_->requests.free_count(),
+                                    impl_->request_pool.room(share.requests)});
+    if (room == 0) [[unlikely]] {
+        share.waits.add(queue.waiting() > 0 ? 1 : 0);
+        return 0;
+    }
     std::array<flue_wr, burst_max> batch;
     const uint32_t count = queue.take(std::span(batch).first(room));
     for (uint32_t i = 0; i < count; ++i) {
         impl_->carry_out(now, slot, batch[i]);
     }
+    impl_->settle_requests(impl_->queues[slot]);
     return count;
 }
 
@@ -418,6 +391,9 @@ bool Chimney::detachable(const queue::TargetQueue& queue) const {
 
 void Chimney::detach(queue::TargetQueue& queue) {
     FLUE_ASSERT(detachable(queue));
+    // Requests of a lost queue have no completion: they count until nothing of it is left.
+    impl_->request_pool.give(queue.share().requests,
+                             impl_->queues[queue.owner_index].requests_counted);
     impl_->queues[queue.owner_index] = {};
 }
 
@@ -528,7 +504,7 @@ uint32_t Chimney::list(ConnIndex from, std::span<ConnectionInfo> out) const {
         info                 = {.index      = index,
                                 .handle     = impl_->handle_of(index),
                                 .state      = connection.state,
-                                .session_id = impl_->queues[connection.queue].queue->session_id(),
+                                .session_id = impl_->share_of(index).session_id,
                                 .since      = connection.since,
                                 .key        = impl_->flows[index].key,
                                 .tcp        = {}};

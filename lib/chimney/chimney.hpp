@@ -5,6 +5,7 @@
 #include <span>
 
 #include "base/instant.hpp"
+#include "chimney/claim_rules.hpp"
 #include "chimney/environment.hpp"
 #include "flue/abi.h"
 #include "queue/target_queue.hpp"
@@ -20,6 +21,8 @@ struct Options {
     uint32_t time_wait_us    = 60'000'000;  ///< 2MSL
     uint32_t rcv_wnd_limit   = 16 << 20;    ///< largest rcv_wnd_max that OFFLOAD accepts
     uint32_t push_timeout_us = 500'000;     ///< contract 2.7
+    uint32_t sessions        = 1;  ///< at a time; each is guaranteed its part of every pool
+    ClaimRules claim_rules;
     tcp::Options tcp;
 };
 
@@ -64,6 +67,17 @@ class Chimney {
     /// detachable: no connection and no reference to a region of this queue is left.
     [[nodiscard]] bool detachable(const queue::TargetQueue& queue) const;
     void detach(queue::TargetQueue& queue);
+
+    /// grant keeps a 4-tuple for a session that has proved to own it: a HOLD or OFFLOAD of this
+    /// session may take it over; otherwise it is let go after a while.  Errors: FLUE_TUPLE_IN_USE,
+    /// FLUE_QUOTA, FLUE_TCP_ENTRIES.
+    [[nodiscard]] flue_status grant(Instant now,
+                                    queue::SessionShare& share,
+                                    const wire::FlowKey& key);
+    /// withdraw takes a grant back that nobody has used; otherwise it does nothing.
+    void withdraw(queue::SessionShare& share, const wire::FlowKey& key);
+    /// withdraw_some takes grants of a session that ends back.  False: there are more.
+    [[nodiscard]] bool withdraw_some(queue::SessionShare& share);
 
     // ---------------------------------------------------------------- wire side
 

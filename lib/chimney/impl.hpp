@@ -5,6 +5,7 @@
 
 #include "base/index_pool.hpp"
 #include "base/result.hpp"
+#include "base/shared_pool.hpp"
 #include "base/timer_wheel.hpp"
 #include "chimney/chimney.hpp"
 #include "chimney/objects.hpp"
@@ -25,8 +26,6 @@ struct Chimney::Impl {
     /// find returns the connection that a request of `slot` names, or no_conn: unknown, stale,
     /// another queue's.
     [[nodiscard]] ConnIndex find(QueueIndex slot, flue_conn handle) const;
-    [[nodiscard]] ConnIndex new_connection(Instant now, QueueIndex slot, uint64_t host_handle);
-    void free_connection(ConnIndex index);
     void carry_out(Instant now, QueueIndex slot, const flue_wr& wr);
     void carry_out_on_connection(Instant now, QueueIndex slot, ConnIndex index, const flue_wr& wr);
     /// complete answers a request of the connection, unless its host is gone.
@@ -60,6 +59,26 @@ struct Chimney::Impl {
 
     void on_timer(Instant now, ConnIndex index);
 
+    // ---------------------------------------------------------------- connections.cpp: taken,
+    // listed, counted
+
+    [[nodiscard]] queue::SessionShare& share_of(ConnIndex index);
+    [[nodiscard]] flue_status may_hold_another(const queue::SessionShare& share) const;
+    [[nodiscard]] ConnIndex new_connection(Instant now, QueueIndex slot, uint64_t host_handle);
+    /// take_connection makes a held connection that is on no list yet.  Pre: may_hold_another.
+    [[nodiscard]] ConnIndex take_connection(Instant now, queue::SessionShare& share);
+    void free_connection(ConnIndex index);
+    /// link puts a connection on its queue's list, or, with no_queue, on its session's list of
+    /// grants.
+    void link(ConnIndex index, QueueIndex slot);
+    void unlink(ConnIndex index);
+    [[nodiscard]] ConnIndex& list_of(ConnIndex index);
+    /// count_held notes that a connection became held or is no longer.
+    void count_held(ConnIndex index, bool held);
+    /// settle_requests brings the session's figure of outstanding requests up to date with the
+    /// queue's.
+    void settle_requests(QueueSlot& slot);
+
     // ---------------------------------------------------------------- initiate.cpp: HOLD, OFFLOAD,
     // RELEASE, QUERY
 
@@ -77,6 +96,17 @@ struct Chimney::Impl {
     /// read_block copies the flue_state that sge[0] names out of the host's memory.
     [[nodiscard]] Result<flue_state, flue_status> read_block(QueueIndex slot,
                                                              const flue_sge& sge) const;
+
+    // ---------------------------------------------------------------- grants.cpp: what a session
+    // may claim
+
+    [[nodiscard]] ConnIndex find_grant(const queue::SessionShare& share,
+                                       const wire::FlowKey& key) const;
+    void redeem(Instant now, ConnIndex index, QueueIndex slot, uint64_t host_handle);
+    [[nodiscard]] flue_status grant(Instant now,
+                                    queue::SessionShare& share,
+                                    const wire::FlowKey& key);
+    void withdraw(ConnIndex index);
 
     // ---------------------------------------------------------------- tree.cpp: OFFLOAD of trees,
     // and requests on paths and neighbors
@@ -151,18 +181,20 @@ struct Chimney::Impl {
     void pop_request(RequestIndex& front, RequestIndex& back);
     void acquire(QueueIndex slot, uint32_t region_key);
     void release_region(QueueIndex slot, uint32_t region_key);
-    void unlink(ConnIndex index);
 
     Options options;
     Environment& environment;
     tcp::Engine engine;
     IndexPool<Connection, &Connection::next> connections;
-    std::vector<wire::FlowHeader> flows;  ///< by connection
-    std::vector<SendWork> sends;          ///< by the engine's item
+    std::vector<wire::FlowHeader> flows;           ///< by connection
+    std::vector<queue::SessionShare*> granted_to;  ///< by connection: of one without a queue
+    std::vector<SendWork> sends;                   ///< by the engine's item
     IndexPool<Request, &Request::next> requests;
     TimeWaitTable time_waits;
     TimerWheel timers;
     std::vector<QueueSlot> queues;
+    SharedPool connection_pool;
+    SharedPool request_pool;
     std::vector<ConnIndex> revisit;              ///< of settle_later
     std::vector<tcp::ByteRef> refused_payloads;  ///< stored for an OFFLOAD that then failed
     uint32_t held_count     = 0;

@@ -21,17 +21,30 @@ Result<flue_state, flue_status> Chimney::Impl::read_block(QueueIndex slot,
 
 Result<ConnIndex, flue_status> Chimney::Impl::claim(
     Instant now, QueueIndex slot, const flue_wr& wr, const wire::FlowKey& key, uint16_t& owner) {
-    if (connections.free_count() == 0) {
-        return FLUE_TCP_ENTRIES;
+    queue::SessionShare& share = queues[slot].queue->share();
+    if (const ConnIndex granted = find_grant(share, key); granted != tcp::no_conn) {
+        redeem(now, granted, slot, wr.host_handle);
+        return granted;
+    }
+    if (const flue_status status = may_hold_another(share); status != FLUE_SUCCESS) {
+        return status;
     }
     const ConnIndex index                 = new_connection(now, slot, wr.host_handle);
     flows[index]                          = {.key = key};
     const Environment::ClaimResult result = environment.claim(key, index);
-    if (result.claim == Environment::Claim::ok) {
+    // Which worker to ask is no secret; whether the tuple is in use is told to who may claim it.
+    const bool permitted = share.raw && options.claim_rules.allow(key);
+    if (result.claim == Environment::Claim::ok && permitted) {
         return index;
+    }
+    if (result.claim == Environment::Claim::ok) {
+        environment.unclaim(key);
     }
     free_connection(index);
     owner = result.owner;
+    if (!permitted && result.claim != Environment::Claim::not_owner) {
+        return FLUE_NOT_PERMITTED;
+    }
     switch (result.claim) {
         case Environment::Claim::in_use:
             return FLUE_TUPLE_IN_USE;
@@ -144,7 +157,7 @@ flue_status Chimney::Impl::take_over(Instant now,
     drop_requests(index);  // what an earlier TERMINATE had left for RELEASE
     flows[index]     = block.flow;
     connection.flags = 0;
-    --held_count;
+    count_held(index, false);
     connection.state = OffloadState::offloaded;
     const auto state = block.delegated.state;
     using enum tcp::State;

@@ -121,6 +121,7 @@ struct QueueSlot {
     ConnIndex events_back      = tcp::no_conn;
     ConnIndex next_orphan      = tcp::no_conn;  ///< once lost: where making orphans goes on
     uint32_t region_references = 0;
+    uint32_t requests_counted  = 0;  ///< of its outstanding ones, in the session's figure
     bool lost                  = false;
     HostLoss policy            = HostLoss::drain;
 };

@@ -94,7 +94,7 @@ void Chimney::Impl::surrender(Instant now, ConnIndex index, Request& request) {
     cancel_timer(index);
     connection.state = OffloadState::held;
     connection.flags = 0;
-    ++held_count;
+    count_held(index, true);
 }
 
 uint32_t Chimney::Impl::give_backlog_back(Instant now, ConnIndex index, std::byte* out) {

@@ -5,6 +5,7 @@
 
 #include "flue/abi.h"
 #include "queue/regions.hpp"
+#include "queue/session_share.hpp"
 #include "queue/typed_ring.hpp"
 
 namespace flue::queue {
@@ -25,6 +26,7 @@ class TargetQueue {
         int event_fd        = -1;       ///< our end of the wake socket, see session_protocol.hpp
         Regions* regions    = nullptr;
         uint32_t session_id = 0;
+        SessionShare* share = nullptr;  ///< null: this queue is alone and without limits
     };
 
     explicit TargetQueue(const Parts& parts);
@@ -54,6 +56,10 @@ class TargetQueue {
 
     [[nodiscard]] uint32_t session_id() const { return parts_.session_id; }
 
+    [[nodiscard]] SessionShare& share() {
+        return parts_.share != nullptr ? *parts_.share : own_share_;
+    }
+
     /// Requests taken and not completed.
     [[nodiscard]] uint32_t outstanding() const { return outstanding_; }
 
@@ -79,6 +85,7 @@ class TargetQueue {
     void wake();
 
     Parts parts_;
+    SessionShare own_share_;
     uint32_t outstanding_ = 0;
     uint32_t collected_   = 0;
     bool abandoned_       = false;

@@ -34,8 +34,8 @@ class World : public Environment {
     static constexpr uint32_t rcv_nxt      = 5000;  ///< of every connection that state() describes
     static constexpr uint32_t snd_nxt      = 9000;
 
-    explicit World(uint32_t completion_entries = 256)
-        : regions(4, 1), arena_(region_bytes), chimney_(options(), *this) {
+    explicit World(uint32_t completion_entries = 256, const Options& chimney_options = options())
+        : regions(4, 1), arena_(region_bytes), chimney_(chimney_options, *this) {
         const queue::QueueGeometry geometry{
             .worker_count = 1, .submission_entries = 256, .completion_entries = completion_entries};
         auto created = queue::TargetQueueMemory::create(geometry);
