@@ -5,8 +5,9 @@
 #   clang 14 with address and         unit, rules, queue, e2e, fuzz-smoke
 #     undefined-behaviour sanitizers
 #   clang 14 with thread sanitizer    race
-#   clang 14 with the same and        fuzz: each fuzzer for FLUE_FUZZ_SECONDS; only where that is
-#     libFuzzer                       set, or 60 s where CI=true
+#   clang 14 with libFuzzer, address  fuzz: each fuzzer for FLUE_FUZZ_SECONDS, or 60 s with CI=true;
+#     and undefined-behaviour           without either not at all
+#     sanitizers
 #
 # A build counts as one test, a GoogleTest program as its cases.  Everything is built under build/.
 # Exit status: 0 when nothing failed.

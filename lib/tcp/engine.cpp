@@ -86,7 +86,8 @@ ItemIndex Engine::Impl::post_send(Conn c, const ByteRef& ref, bool fin) {
     Tcb& tcb = c.tcb;
     FLUE_ASSERT(tcb.is(flag_in_use));
     const bool may_have_fin = !tcb.is(flag_fin_queued) && ref.length >= missing_bytes(tcb);
-    if (ref.length > post_room(tcb) || (fin && !may_have_fin)) {
+    const bool behind_a_fin = tcb.item_last != no_item && items[tcb.item_last].fin;
+    if (ref.length > post_room(tcb) || behind_a_fin || (fin && !may_have_fin)) {
         return no_item;
     }
     const ItemIndex index = items.take();
@@ -226,7 +227,8 @@ bool Engine::forgo_missing(ConnIndex index) {
     if (tcb.snd_una < tcb.snd_max) {
         return false;
     }
-    tcb.snd_end = max(tcb.snd_end, tcb.snd_max);
+    const uint32_t fin = fin_was_sent(tcb.state) ? 1 : 0;
+    tcb.snd_end        = max(tcb.snd_end, tcb.snd_max - fin);
     return true;
 }
 

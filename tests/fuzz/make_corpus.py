@@ -53,7 +53,8 @@ def options():
             ("header-beyond", 15, b""),
             ("end-of-list", 7, b"\0\x08\x0a\1\2\3\4\5")):
         yield "segment-" + name, b"\1" + bytes([name.count("s") & 1, 1, words]) + tcp + tail
-    for name, stamps, sacks in (("plain", 0, 0), ("full", 1, 4), ("sack", 0, 4), ("stamped", 1, 0)):
+    for name, stamps, sacks in (("plain", 0, 0), ("full", 1, 4), ("sack", 0, 4),
+                                ("stamped", 1, 0)):
         for family, size in ((1, 4), (0, 16)):
             flow = bytes([2, family]) + bytes(range(1, 2 * size + 1)) + u16(80, 1234, 7)
             flow += bytes([64, 3]) + u32(0x12345)
@@ -62,7 +63,61 @@ def options():
             yield f"build-{name}-{4 if family else 6}", flow + fields + b"\5hello" + u16(99)
 
 
-FUZZERS = {"options": options}
+# --------------------------------------------------------------------------------------- segments
+
+SEGMENT, TRANSMIT, TIME, POST, CONSUME, TAKE_BACK, HAND_OVER, ABORT, STOP, FORGO, FORGET, NOTICES = (
+    2 * step for step in (0, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))
+ESTABLISHED, CLOSE_WAIT, FIN_WAIT_1, FIN_WAIT_2, CLOSING, LAST_ACK = 0, 2, 3, 4, 5, 6
+FIN = 0x20
+ALL = 7  # of a batch
+IN_ORDER, TO_EDGE = 0, 1  # where a segment begins
+ACK_UNA, ACK_NXT, ACK_MAX = 0, 4, 8
+
+
+def adopted(state=ESTABLISHED, flags=0, flight=0):
+    parameters = bytes([flags, 1, 1, 0, 0, 0, 0, 0, 0])
+    return parameters + bytes([state, 0, 0, 0, flight]) + bytes(20)
+
+
+def segment(shape, length, window=0, timestamps=b""):
+    return bytes([SEGMENT, shape, window]) + timestamps + bytes([length])
+
+
+def segments():
+    send = bytes([POST, 3, 0, TRANSMIT, ALL])
+    send_fin = bytes([POST, 2, 255, TRANSMIT, ALL])
+    data, ack = segment(IN_ORDER, 4), segment(ACK_MAX, 0)
+    read = bytes([CONSUME, 2, NOTICES])
+    yield "send-and-ack", adopted() + send + ack + bytes([TAKE_BACK])
+    yield "receive-and-read", adopted() + data + data + bytes([TRANSMIT, ALL]) + read
+    yield "loss-and-timeout", adopted() + send + bytes([TIME, 4, TRANSMIT, ALL]) + ack
+    duplicates = 3 * segment(ACK_UNA, 0)
+    yield "fast-retransmit", adopted(flags=2) + 3 * send + duplicates + bytes([TRANSMIT, ALL]) + ack
+    hole = segment(3, 4)
+    yield "out-of-order", adopted(flags=2) + hole + bytes([TRANSMIT, ALL]) + data + data + read
+    yield "close-first", adopted() + send_fin + ack + segment(FIN, 0) + bytes([TIME, 5])
+    yield "close-last", adopted() + segment(FIN, 0) + send_fin + ack + bytes([TAKE_BACK])
+    yield "close-both", adopted() + send_fin + segment(FIN | ACK_UNA, 0) + ack
+    yield "abort", adopted() + send + bytes([ABORT, TRANSMIT, ALL, TAKE_BACK, FORGET])
+    yield "reset", adopted() + segment(0x40, 0)[:2] + bytes([4, 0, 0, NOTICES])
+    wait = bytes([TIME, 0, TRANSMIT, ALL])
+    yield "shut-window", adopted() + segment(0, 0, 1) + send + 3 * wait + ack
+    yield "timestamps", adopted(flags=1) + segment(0, 4, 0, b"\1\0") + send + segment(
+        ACK_MAX, 0, 0, b"\2\0")
+    both = adopted() + b"\1" + adopted() + bytes([POST | 1, 3, 0, POST, 3, 0])
+    yield "ack-waits-for-data", both + data + data + bytes([TRANSMIT, 0])
+    yield "keep-alive", adopted(flags=8) + 4 * wait
+    for name, state, flight in (("established", ESTABLISHED, 3), ("close-wait", CLOSE_WAIT, 3),
+                                ("fin-wait-1", FIN_WAIT_1, 3), ("fin-wait-2", FIN_WAIT_2, 0),
+                                ("closing", CLOSING, 3), ("last-ack", LAST_ACK, 1)):
+        took = adopted(state, flight=flight)
+        missing = bytes([POST, 3, 0, POST, 2, 0, TRANSMIT, ALL, TIME, 4, TRANSMIT, ALL])
+        move = bytes([HAND_OVER, TRANSMIT, ALL])
+        yield "adopt-" + name, took + missing + ack + segment(FIN, 0) + move
+        yield "forgo-" + name, took + ack + bytes([FORGO, POST, 1, 255, TRANSMIT, ALL]) + ack
+
+
+FUZZERS = {"options": options, "segments": segments}
 
 
 def main(check):

@@ -326,4 +326,13 @@ TEST(TcpAbort, R78_nothing_but_abort_sends_an_rst) {
     }
 }
 
+TEST(TcpClose, nothing_is_taken_behind_a_queued_fin_not_even_no_bytes) {
+    Rig rig;
+    rig.reach(State::established);
+    ASSERT_NE(rig.post(10, true), no_item);
+    EXPECT_EQ(rig.post(0), no_item);
+    rig.sent();
+    EXPECT_EQ(rig.post(0), no_item);
+}
+
 }  // namespace flue::tcp::test

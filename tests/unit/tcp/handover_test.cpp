@@ -209,6 +209,36 @@ TEST(Adopt, ack_of_the_fin_that_comes_before_the_data_is_posted_counts) {
 
 // ---------------------------------------------------------------- what else comes along
 
+TEST(Adopt, fin_of_the_giver_keeps_its_place_when_the_data_before_it_never_comes) {
+    for (const State state : {fin_wait_1, closing}) {
+        Rig rig;
+        rig.state.state   = state;
+        rig.state.snd_max = rig.state.snd_nxt = Rig::local(3'001);
+        ASSERT_EQ(rig.adopt(), Engine::Refusal::none);
+        rig.ack(3'001);
+        EXPECT_EQ(rig.engine.missing_bytes(Rig::conn), 3'000u);
+        EXPECT_TRUE(rig.engine.forgo_missing(Rig::conn));
+        rig.check();
+        EXPECT_EQ(rig.engine.missing_bytes(Rig::conn), 0u);
+    }
+}
+
+TEST(Adopt, data_that_never_comes_is_forgone_behind_sends_not_yet_taken_back) {
+    Rig rig;
+    rig.state.snd_max = rig.state.snd_nxt = Rig::local(3'000);
+    ASSERT_EQ(rig.adopt(), Engine::Refusal::none);
+    rig.post(1'000);
+    rig.ack(3'000);
+    EXPECT_TRUE(rig.engine.forgo_missing(Rig::conn));
+    rig.check();
+    rig.post(10, true);
+    const auto sent = rig.sent();
+    ASSERT_EQ(sent.size(), 1u);
+    EXPECT_EQ(sent[0].tcp.seq, Rig::local(3'000));
+    EXPECT_EQ(sent[0].payload_bytes, 10u);
+    EXPECT_TRUE(has_fin(sent[0]));
+}
+
 TEST(Adopt, R19_data_that_came_along_is_read_before_newer_data) {
     Rig rig;
     rig.reach(established);
