@@ -42,9 +42,14 @@ enum flue_opcode {
      * addresses and ports are read.  The completion carries the handle. */
     FLUE_OP_HOLD = 1,
     /* Take the connection over.  sge[0]: its flue_state.  sge[1], optional: received, acknowledged and undelivered
-     * data, the bytes just left of rcv_nxt, copied before the completion.  conn: the held connection, or FLUE_NO_CONN
-     * to claim the 4-tuple in the same step.  The bytes from snd_una to snd_max (and what is still unsent) follow as
-     * ordinary SENDs, first byte = snd_una; until they have been posted up to snd_max nothing is sent.
+     * data, the bytes just left of rcv_nxt (of the peer's FIN, if that was received), copied before the completion.
+     * conn: the held connection, or FLUE_NO_CONN to claim the 4-tuple in the same step.  The bytes from snd_una to
+     * snd_max (and what is still unsent) follow as ordinary SENDs, first byte = snd_una; until they have been posted up
+     * to snd_max nothing is sent.
+     * FIN-WAIT-1, CLOSING, LAST-ACK: snd_max counts the FIN that was sent, so SENDs up to snd_max - 1 follow.  Their
+     * last part may come as a DISCONNECT instead (of no bytes, if there are none or all came as SENDs): it stands for
+     * that FIN and completes when it is acknowledged.  So what a TERMINATE has completed with UPLOAD_IN_PROGRESS is
+     * posted again, from the first byte that is not acknowledged, whether the FIN had been sent or not.
      * object FLUE_TREE: sge[0] holds blocks and their states, see struct flue_block. */
     FLUE_OP_OFFLOAD = 2,
     /* Send sge[0] and sge[1], in this order.  The memory is the target's until the completion, which comes when the
@@ -225,7 +230,12 @@ struct flue_sack_range {
 };
 
 /* Everything TCP knows of a connection, for IPv4 and IPv6 alike.  Constant and cached fields are read at OFFLOAD and
- * left as they are at TERMINATE; delegated fields are read at OFFLOAD and written at TERMINATE.  QUERY writes all. */
+ * left as they are at TERMINATE; delegated fields are read at OFFLOAD and written at TERMINATE.  QUERY writes all.
+ * What TERMINATE writes into the block of the OFFLOAD, and what QUERY writes, can be given to an OFFLOAD as it is, at
+ * this target or another one, unless tcp_state is CLOSED or TIME-WAIT.
+ *
+ * Sequence numbers are those of the wire.  snd_una <= snd_nxt <= snd_max, all within 2^30 bytes.  A field outside of
+ * the range that stands here gets FLUE_BAD_STATE. */
 struct flue_state {
     uint16_t version;  /* FLUE_STATE_VERSION */
     uint16_t size;     /* sizeof(struct flue_state) */
@@ -236,59 +246,61 @@ struct flue_state {
     uint8_t const_flags;    /* enum flue_const_flag */
     uint8_t snd_wind_shift; /* in [0, 14] */
     uint8_t rcv_wind_shift; /* in [0, 14] */
-    uint16_t local_port;
+    uint16_t local_port; /* host byte order, as all integers here */
     uint16_t remote_port;
     uint8_t local_addr[16]; /* network order; IPv4 in the first 4 bytes, the rest zero */
     uint8_t remote_addr[16];
-    uint16_t remote_mss; /* bytes, as the peer announced it; options not taken off */
-    uint16_t vlan_id;    /* 0 = none */
+    uint16_t remote_mss; /* bytes, at least 88, as the peer announced it; options not taken off */
+    uint16_t vlan_id;    /* 0 = none; below 4095 */
     uint8_t source_mac[6]; /* zero = the port's own */
 
     /* cached */
     uint8_t next_hop_mac[6];
-    uint16_t path_mtu; /* bytes of IP packet */
+    uint16_t path_mtu; /* bytes of IP packet; at least 68, IPv6 1280 */
     uint8_t cached_flags; /* enum flue_cached_flag */
-    uint8_t ttl;          /* or hop limit */
+    uint8_t ttl;          /* or hop limit; not 0 */
     uint8_t tos;          /* or traffic class */
-    uint8_t ka_probe_count;
+    uint8_t ka_probe_count; /* unanswered probes that end the connection; 0 = 10 */
     uint16_t reserved;
     uint32_t flow_label;     /* 20 bits */
-    uint32_t rcv_wnd_max;    /* bytes: the receive window when nothing waits.  InitialRcvWnd */
-    uint32_t ka_timeout_ms;  /* idle time before the first keepalive probe */
-    uint32_t ka_interval_ms; /* between unanswered probes */
+    uint32_t rcv_wnd_max;    /* bytes, not 0: the receive window when nothing waits.  InitialRcvWnd */
+    uint32_t ka_timeout_ms;  /* idle time before the first keepalive probe; 0 = 2 hours */
+    uint32_t ka_interval_ms; /* between unanswered probes; 0 = 1 s */
     uint32_t max_rt_ms;      /* limit of retransmitting one segment; 0 = the target's, UINT32_MAX = none */
 
     /* delegated */
     uint8_t tcp_state; /* enum flue_tcp_state */
-    uint8_t dup_ack_count;
-    uint8_t retransmit_count;    /* of the segment at snd_una; window probes when snd_wnd is 0 */
-    uint8_t ka_probes_unanswered;
-    uint32_t rcv_nxt;
-    uint32_t rcv_wnd; /* bytes, unscaled: the peer may send up to rcv_nxt + rcv_wnd */
-    uint32_t snd_una;
+    uint8_t dup_ack_count;       /* for snd_una */
+    uint8_t retransmit_count;    /* of the segment at snd_una; window probes of this round when persisting */
+    uint8_t ka_probes_unanswered; /* of the blind reset check too */
+    uint32_t rcv_nxt; /* counts the peer's FIN, once that is in order */
+    uint32_t rcv_wnd; /* bytes, unscaled, at most 65535 << 14: the peer may send up to rcv_nxt + rcv_wnd */
+    uint32_t snd_una; /* counts our FIN, once that is acknowledged */
     uint32_t snd_nxt; /* [snd_una, snd_nxt) was sent; [snd_nxt, snd_max) was sent before and is sent next */
     uint32_t snd_max; /* highest sequence number ever sent; counts a FIN */
-    uint32_t snd_wnd; /* bytes, unscaled */
-    uint32_t max_snd_wnd;
-    uint32_t snd_wl1;
-    uint32_t cwnd;     /* bytes */
-    uint32_t ssthresh; /* bytes */
-    uint32_t srtt_us_x8;   /* 0 = no sample yet */
-    uint32_t rttvar_us_x4;
-    uint32_t ts_recent;
-    uint32_t ts_recent_age_ms;
+    uint32_t snd_wnd; /* bytes, unscaled, at most 65535 << 14 */
+    uint32_t max_snd_wnd; /* bytes: largest snd_wnd seen */
+    uint32_t snd_wl1;     /* sequence number of the segment that last updated snd_wnd */
+    uint32_t cwnd;     /* bytes, not 0; in recovery with what RFC 6582 has added to it */
+    uint32_t ssthresh; /* bytes; UINT32_MAX = no loss yet */
+    uint32_t srtt_us_x8;   /* microseconds times 8; 0 = no sample yet */
+    uint32_t rttvar_us_x4; /* microseconds times 4 */
+    uint32_t ts_recent;        /* the peer's, to be echoed; 0 = not known */
+    uint32_t ts_recent_age_ms; /* milliseconds since; more than 24 days = not known */
     uint32_t ts_time;     /* the timestamp that the giver would send now, milliseconds */
-    uint32_t total_rt_ms; /* time spent on retransmitting the segment at snd_una */
-    int32_t ka_delta_ms;         /* to the next keepalive expiry; -1 = not running, 0 = at once */
+    uint32_t total_rt_ms; /* milliseconds spent on retransmitting the segment at snd_una */
+    int32_t ka_delta_ms; /* milliseconds to the next keepalive expiry; -1 = not running, 0 = at once.  Without
+                          * FLUE_CACHED_KEEP_ALIVE it is the blind reset check's */
     int32_t retransmit_delta_ms; /* likewise: retransmit, persist or FIN-WAIT-2 timer, by state */
-    uint32_t recover;            /* RFC 6582 */
-    uint32_t send_backlog_bytes; /* posted and not acknowledged, QUERY and TERMINATE */
+    uint32_t recover; /* RFC 6582: end of fast recovery, or of what a timeout sends again; until snd_una = none */
+    uint32_t send_backlog_bytes; /* posted and not acknowledged, the FIN not counted: QUERY and TERMINATE */
     uint32_t receive_backlog_bytes; /* received and not delivered: OFFLOAD: length of sge[1]; TERMINATE: likewise */
-    uint8_t sack_count;             /* in [0, FLUE_SACK_MAX]: what the peer reported above snd_una */
-    uint8_t delegated_flags;        /* enum flue_delegated_flag */
-    uint8_t backoff;                /* doublings of the retransmission timeout, RFC 6298 (5.5) */
+    uint8_t sack_count;      /* in [0, FLUE_SACK_MAX]: what the peer reported above snd_una; a target that does not
+                              * repair by it writes 0 */
+    uint8_t delegated_flags; /* enum flue_delegated_flag */
+    uint8_t backoff;         /* in [0, 31]: doublings of the retransmission timeout, RFC 6298 (5.5) */
     uint8_t delegated_reserved;
-    struct flue_sack_range sack[FLUE_SACK_MAX];
+    struct flue_sack_range sack[FLUE_SACK_MAX]; /* within (snd_una, snd_max]; zero from sack_count on */
     uint32_t send_backlog_wanted_bytes; /* as in FLUE_EVENT_SEND_BACKLOG; QUERY only, else UINT32_MAX.  R14 */
 };
 FLUE_STATIC_ASSERT(sizeof(struct flue_state) <= 256, "the state block's limit");

@@ -134,7 +134,9 @@ struct Chimney::Impl {
     void send(Instant now, ConnIndex index, const flue_wr& wr);
     void disconnect(Instant now, ConnIndex index, const flue_wr& wr);
     void abort(Instant now, ConnIndex index, const flue_wr& wr);
-    [[nodiscard]] flue_status may_send(ConnIndex index) const;
+    /// may_send: whether the send direction takes a SEND or graceful DISCONNECT now.  After a FIN
+    /// it takes what an OFFLOAD in such a state has left to be posted.
+    [[nodiscard]] flue_status may_send(ConnIndex index, uint8_t opcode) const;
     [[nodiscard]] flue_status post_items(Instant now, ConnIndex index, const flue_wr& wr, bool fin);
     /// post_own_fin queues a FIN that no request asked for.  False: no item is free, try again.
     [[nodiscard]] bool post_own_fin(Instant now, ConnIndex index);

@@ -164,6 +164,12 @@ flue_status Chimney::Impl::take_over(Instant now,
     if (state == fin_wait_1 || state == fin_wait_2 || state == closing || state == last_ack) {
         connection.flags |= flag_send_closed;
     }
+    if (fin_is_outstanding(state)) {
+        connection.flags |= flag_fin_unclaimed;
+    }
+    if (block.delegated.rcv_wnd == 0) {
+        engine.consume(now, index, 0);  // the giver's reader may have made room: the peer must know
+    }
     if (engine.peer_fin_received(index) && backlog.empty()) {
         connection.flags |= flag_peer_fin_told;  // the giver has told it already
     }

@@ -44,6 +44,7 @@ enum ConnectionFlag : uint16_t {
     flag_deadline_abort = 0x800,  ///< when the drain deadline passes: abort
     flag_on_revisit     = 0x1000,
     flag_keep_held      = 0x2000,  ///< TERMINATE asked to go on keeping the flow's packets
+    flag_fin_unclaimed  = 0x4000,  ///< the giver had sent its FIN; a DISCONNECT may stand for it
 };
 
 /// One offloaded or held connection.  The TCP state is the engine's, under the same index.

@@ -5,7 +5,7 @@
 
 namespace flue::chimney {
 
-flue_status Chimney::Impl::may_send(ConnIndex index) const {
+flue_status Chimney::Impl::may_send(ConnIndex index, uint8_t opcode) const {
     const Connection& connection = connections[index];
     if (connection.state == OffloadState::held) {
         return FLUE_INVALID_STATE;
@@ -16,8 +16,13 @@ flue_status Chimney::Impl::may_send(ConnIndex index) const {
     if (connection.state == OffloadState::uploading) {
         return FLUE_UPLOAD_IN_PROGRESS;  // R42, R98
     }
-    if ((connection.flags & (flag_send_closed | flag_send_broken)) != 0) {
+    if ((connection.flags & flag_send_broken) != 0) {
         return FLUE_INVALID_STATE;
+    }
+    if ((connection.flags & flag_send_closed) != 0) {
+        const bool is_open = opcode == FLUE_OP_SEND ? engine.missing_bytes(index) > 0
+                                                    : (connection.flags & flag_fin_unclaimed) != 0;
+        return is_open ? FLUE_SUCCESS : FLUE_INVALID_STATE;
     }
     return FLUE_SUCCESS;
 }
@@ -40,7 +45,8 @@ flue_status Chimney::Impl::post_items(Instant now, ConnIndex index, const flue_w
         bytes += wr.sge[i].length;
     }
     if (bytes > engine.post_room(index)) {
-        return FLUE_RESOURCES;
+        const bool is_closed = (connections[index].flags & flag_send_closed) != 0;
+        return is_closed ? FLUE_INVALID_STATE : FLUE_RESOURCES;
     }
     if (fin && bytes < engine.missing_bytes(index)) {
         return FLUE_INVALID_STATE;  // the SENDs up to snd_max come first
@@ -80,7 +86,7 @@ bool Chimney::Impl::post_own_fin(Instant now, ConnIndex index) {
 }
 
 void Chimney::Impl::send(Instant now, ConnIndex index, const flue_wr& wr) {
-    flue_status status = may_send(index);
+    flue_status status = may_send(index, wr.opcode);
     if (status == FLUE_SUCCESS) {
         status = post_items(now, index, wr, false);
     }
@@ -90,7 +96,7 @@ void Chimney::Impl::send(Instant now, ConnIndex index, const flue_wr& wr) {
 }
 
 void Chimney::Impl::disconnect(Instant now, ConnIndex index, const flue_wr& wr) {
-    flue_status status = may_send(index);
+    flue_status status = may_send(index, wr.opcode);
     if (status == FLUE_SUCCESS) {
         status = post_items(now, index, wr, true);
     }
@@ -99,6 +105,7 @@ void Chimney::Impl::disconnect(Instant now, ConnIndex index, const flue_wr& wr) 
     }
     ++counters.graceful_disconnects;
     Connection& connection = connections[index];
+    connection.flags &= static_cast<uint16_t>(~flag_fin_unclaimed);
     connection.flags |= flag_send_closed;
     if ((wr.flags & FLUE_WR_DEADLINE_ABORT) != 0) {
         connection.flags |= flag_deadline_abort;

@@ -16,6 +16,7 @@ constexpr uint16_t ipv4_header_bytes = 20;
 constexpr uint16_t ipv6_header_bytes = 40;
 constexpr uint16_t mss_min           = 88;            // what Linux accepts as least (TCP_MIN_MSS)
 constexpr uint32_t window_max        = 65535u << 14;  // RFC 7323 §2.3
+constexpr uint8_t backoff_max        = 31;            // a timeout of 2^31 us is past any limit
 
 uint32_t checksum_of(flue_state block) {
     block.checksum = 0;
@@ -39,13 +40,45 @@ bool has_legal_address(const flue_state& block) {
 bool has_legal_constants(const flue_state& block) {
     constexpr uint8_t known_flags =
         FLUE_CONST_TIMESTAMPS | FLUE_CONST_SACK | FLUE_CONST_WINDOW_SCALING;
+    constexpr uint8_t known_cached_flags = FLUE_CACHED_KEEP_ALIVE | FLUE_CACHED_NAGLE |
+                                           FLUE_CACHED_KEEP_ALIVE_RESTART |
+                                           FLUE_CACHED_MAX_RT_RESTART | FLUE_CACHED_UPDATE_RCV_WND;
     const bool scaling      = (block.const_flags & FLUE_CONST_WINDOW_SCALING) != 0;
     const uint8_t shift_max = scaling ? 14 : 0;
     const uint16_t mtu_min  = block.family == 6 ? 1280 : 68;
     return (block.const_flags & ~known_flags) == 0 && block.snd_wind_shift <= shift_max &&
            block.rcv_wind_shift <= shift_max && block.remote_mss >= mss_min &&
            block.path_mtu >= mtu_min && block.ttl != 0 && block.vlan_id < 4095 &&
-           block.flow_label < (1u << 20);
+           block.flow_label < (1u << 20) && (block.cached_flags & ~known_cached_flags) == 0 &&
+           block.reserved == 0;
+}
+
+/// What the peer reported lies above snd_una and was sent; the rest of the array is zero.
+bool has_legal_sack(const flue_state& block) {
+    if (block.sack_count > FLUE_SACK_MAX) {
+        return false;
+    }
+    const uint32_t flight = block.snd_max - block.snd_una;
+    for (uint32_t i = 0; i < FLUE_SACK_MAX; ++i) {
+        const flue_sack_range& range = block.sack[i];
+        const uint32_t start         = range.start - block.snd_una;
+        const uint32_t end           = range.end - block.snd_una;
+        const bool fits  = i < block.sack_count && 0 < start && start < end && end <= flight;
+        const bool empty = i >= block.sack_count && range.start == 0 && range.end == 0;
+        if (!fits && !empty) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool has_legal_recovery(const flue_state& block) {
+    const bool recovers  = (block.delegated_flags & FLUE_DELEGATED_RECOVERY) != 0;
+    const uint32_t ahead = block.recover - block.snd_una;
+    return (block.delegated_flags & ~FLUE_DELEGATED_RECOVERY) == 0 &&
+           block.delegated_reserved == 0 && block.backoff <= backoff_max &&
+           block.ka_delta_ms >= -1 && block.retransmit_delta_ms >= -1 &&
+           (!recovers || (0 < ahead && ahead <= block.snd_max - block.snd_una));
 }
 
 /// Sequence numbers that contradict each other are a mistake of the giver; the engine relies on
@@ -53,9 +86,8 @@ bool has_legal_constants(const flue_state& block) {
 bool has_legal_sequence(const flue_state& block) {
     const uint32_t sent  = block.snd_nxt - block.snd_una;
     const uint32_t known = block.snd_max - block.snd_una;
-    return sent <= known && known <= window_max && block.snd_wnd <= window_max &&
-           block.rcv_wnd <= window_max && block.rcv_wnd_max > 0 &&
-           block.sack_count <= FLUE_SACK_MAX && block.cwnd > 0;
+    return sent <= known && known <= window_max + 1 && block.snd_wnd <= window_max &&
+           block.rcv_wnd <= window_max && block.rcv_wnd_max > 0 && block.cwnd > 0;
 }
 
 bool may_be_offloaded(uint8_t state) {
@@ -135,6 +167,8 @@ tcp::Delegated delegated_of(const flue_state& block) {
     state.total_rt_ms          = block.total_rt_ms;
     state.dup_ack_count        = block.dup_ack_count;
     state.retransmit_count     = block.retransmit_count;
+    state.backoff              = block.backoff;
+    state.recovery             = (block.delegated_flags & FLUE_DELEGATED_RECOVERY) != 0;
     state.ka_probes_unanswered = block.ka_probes_unanswered;
     state.ka_delta_ms          = block.ka_delta_ms;
     state.retransmit_delta_ms  = block.retransmit_delta_ms;
@@ -163,7 +197,7 @@ Result<wire::FlowKey, flue_status> read_flow_key(const flue_state& block) {
 
 Result<StateBlock, flue_status> read_state_block(const flue_state& block, uint32_t rcv_wnd_limit) {
     if (!is_sound(block) || !has_legal_address(block) || !has_legal_constants(block) ||
-        !has_legal_sequence(block)) {
+        !has_legal_sequence(block) || !has_legal_sack(block) || !has_legal_recovery(block)) {
         return FLUE_BAD_STATE;
     }
     if (!may_be_offloaded(block.tcp_state)) {
@@ -237,6 +271,9 @@ void write_delegated(const tcp::Delegated& state,
     block.total_rt_ms          = state.total_rt_ms;
     block.dup_ack_count        = state.dup_ack_count;
     block.retransmit_count     = state.retransmit_count;
+    block.backoff              = std::min(state.backoff, backoff_max);
+    block.delegated_flags      = state.recovery ? FLUE_DELEGATED_RECOVERY : 0;
+    block.delegated_reserved   = 0;
     block.ka_probes_unanswered = state.ka_probes_unanswered;
     block.ka_delta_ms          = state.ka_delta_ms;
     block.retransmit_delta_ms  = state.retransmit_delta_ms;

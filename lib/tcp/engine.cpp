@@ -71,23 +71,31 @@ ItemIndex Engine::Impl::first_item(const Tcb& tcb) const {
 }
 
 uint32_t Engine::Impl::post_room(const Tcb& tcb) const {
-    if (tcb.is(flag_fin_queued)) {
-        return fin_was_sent(tcb.state) ? missing_bytes(tcb) : 0;
-    }
-    return send_backlog_max - backlog(tcb);
+    return tcb.is(flag_fin_queued) ? missing_bytes(tcb) : send_backlog_max - backlog(tcb);
 }
 
+/// A FIN can be queued while bytes are missing only if the giver had sent it: then snd_max counts
+/// it.
 uint32_t Engine::Impl::missing_bytes(const Tcb& tcb) {
-    const uint32_t fin = fin_was_sent(tcb.state) ? 1 : 0;
+    const uint32_t fin = tcb.is(flag_fin_queued) ? 1 : 0;
     return tcb.snd_end + fin < tcb.snd_max ? bytes_between(tcb.snd_end + fin, tcb.snd_max) : 0;
+}
+
+/// A FIN may be posted once, not before the missing bytes; one that the giver had sent may be given
+/// an item, together with the last of them.
+bool Engine::Impl::may_have_fin(const Tcb& tcb, uint32_t bytes) {
+    if (!tcb.is(flag_fin_queued)) {
+        return bytes >= missing_bytes(tcb);
+    }
+    return bytes == missing_bytes(tcb) && tcb.snd_end + bytes + 1 == tcb.snd_max;
 }
 
 ItemIndex Engine::Impl::post_send(Conn c, const ByteRef& ref, bool fin) {
     Tcb& tcb = c.tcb;
     FLUE_ASSERT(tcb.is(flag_in_use));
-    const bool may_have_fin = !tcb.is(flag_fin_queued) && ref.length >= missing_bytes(tcb);
     const bool behind_a_fin = tcb.item_last != no_item && items[tcb.item_last].fin;
-    if (ref.length > post_room(tcb) || behind_a_fin || (fin && !may_have_fin)) {
+    const bool is_refused   = behind_a_fin || (fin && !may_have_fin(tcb, ref.length));
+    if (ref.length > post_room(tcb) || is_refused) {
         return no_item;
     }
     const ItemIndex index = items.take();
@@ -102,6 +110,10 @@ ItemIndex Engine::Impl::post_send(Conn c, const ByteRef& ref, bool fin) {
         tcb.set(flag_fin_queued);
     }
     notify_acked(c);
+    const bool waited_for = items[index].start <= tcb.snd_una && tcb.snd_una < tcb.snd_end;
+    if (tcb.is(flag_recovery) && waited_for && !tcb.frozen()) {
+        queue_urgent(c, pending_retransmit);  // what the giver had lost has only now come
+    }
     if (wants_to_send(tcb)) {
         queue_ready(c);
     }
@@ -227,8 +239,7 @@ bool Engine::forgo_missing(ConnIndex index) {
     if (tcb.snd_una < tcb.snd_max) {
         return false;
     }
-    const uint32_t fin = fin_was_sent(tcb.state) ? 1 : 0;
-    tcb.snd_end        = max(tcb.snd_end, tcb.snd_max - fin);
+    tcb.snd_end += Impl::missing_bytes(tcb);
     return true;
 }
 

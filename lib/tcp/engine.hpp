@@ -84,11 +84,13 @@ struct Delegated {
     uint32_t total_rt_ms         = 0;
     uint8_t dup_ack_count        = 0;
     uint8_t retransmit_count     = 0;
+    uint8_t backoff              = 0;
     uint8_t ka_probes_unanswered = 0;
-    int32_t ka_delta_ms          = -1;  ///< -1 not running, 0 at once.  R12
-    int32_t retransmit_delta_ms  = -1;  ///< retransmit, persist or FIN-WAIT-2 timer, by state
+    bool recovery                = false;  ///< fast recovery is going on, until `recover`
+    int32_t ka_delta_ms          = -1;     ///< -1 not running, 0 at once.  R12
+    int32_t retransmit_delta_ms  = -1;     ///< retransmit, persist or FIN-WAIT-2 timer, by state
     Seq recover;
-    uint8_t sack_count = 0;
+    uint8_t sack_count = 0;  ///< what the peer reported: NewReno has no use for it and learns none
     std::array<wire::SackRange, wire::sack_ranges_max> sack{};
 };
 
@@ -129,10 +131,10 @@ class Engine {
     /// adopt takes over a connection under the index that the caller chose.
     /// Until sends have been posted up to snd_max, the connection emits nothing but what posted
     /// data allows. A FIN that the giver had sent (fin_wait_1, closing, last_ack) keeps its place
-    /// before snd_max and needs no item.  The first ACK after adopt is sent at once (quick ACK).
-    /// What no giver may know is learned: ts_recent 0, cwnd 0, srtt 0.
-    /// Pre: index < limits.connections, not in use.
-    /// Returns none, or why not: Refusal::state (closed, time_wait or impossible numbers).
+    /// before snd_max and needs no item, but may be given one.  The first ACK after adopt is sent
+    /// at once (quick ACK). What no giver may know is learned: ts_recent 0, cwnd 0, srtt 0. Pre:
+    /// index < limits.connections, not in use. Returns none, or why not: Refusal::state (closed,
+    /// time_wait or impossible numbers).
     enum class Refusal : uint8_t { none, state, items };
     [[nodiscard]] Refusal adopt(Instant now,
                                 ConnIndex index,
@@ -157,14 +159,16 @@ class Engine {
 
     /// post_room returns how many bytes may be posted now: what keeps the backlog below 2^30; after
     /// a FIN was queued none, except that a connection adopted with its FIN sent takes what is
-    /// missing before the FIN.
+    /// missing before the FIN.  Acknowledged in the meantime, it takes them still.
     [[nodiscard]] uint32_t post_room(ConnIndex index) const;
 
     /// post_send queues the bytes of `ref`, then, with `fin`, a FIN.  length 0 is legal.
     /// Pre: free_items() > 0.  Returns the item's index, by which the caller may keep its own data
     /// beside it, or no_item when the connection cannot take it: more than post_room, or a second
-    /// FIN.  Owner: the bytes stay where they are until the caller has popped and released the
-    /// item.
+    /// FIN while an item stands for the first.  With exactly the missing bytes, and until an item
+    /// stands for it, `fin` means the FIN that the giver had sent: nothing is queued, and the item
+    /// is acknowledged when that one is.  Owner: the bytes stay where they are until the caller has
+    /// popped and released the item.
     ItemIndex post_send(Instant now, ConnIndex index, const ByteRef& ref, bool fin);
 
     /// missing_bytes returns how many bytes below snd_max the giver had sent and nobody has posted

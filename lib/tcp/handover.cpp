@@ -59,6 +59,13 @@ int32_t remaining_ms(bool running, uint32_t due, uint32_t tick) {
     return before(tick, due) ? static_cast<int32_t>(due - tick) : 0;
 }
 
+/// The timer of an idle connection does not move with each segment: it looks when it comes up.
+uint32_t keep_alive_expiry(const Tcb& tcb, const TcbCold& cold) {
+    const uint32_t idle = tcb.last_received + cold.ka_timeout_ms;
+    const bool probing  = cold.ka_unanswered > 0 || tcb.is(flag_blind_check);
+    return probing || before(idle, cold.keep_alive_due) ? cold.keep_alive_due : idle;
+}
+
 uint32_t timer_ms(int32_t delta_ms) {
     return static_cast<uint32_t>(std::max(delta_ms, 0));
 }
@@ -76,11 +83,11 @@ Seq last_window_update(const Delegated& state) {
                                                                      : state.rcv_nxt;
 }
 
-/// Any number may come as `recover`: it counts only where it can be true.
-bool in_recovery(const Delegated& state) {
+/// Any number may come as `recover`: it counts only where it can be true, as the end of fast
+/// recovery or of what a timeout has sent again.
+bool recovers_something(const Delegated& state) {
     const uint32_t ahead = bytes_between(state.snd_una, state.recover);
-    return state.dup_ack_count >= 3 && ahead > 0 &&
-           ahead <= bytes_between(state.snd_una, state.snd_max);
+    return ahead > 0 && ahead <= bytes_between(state.snd_una, state.snd_max);
 }
 
 }  // namespace
@@ -127,7 +134,7 @@ Engine::Refusal Engine::Impl::adopt(ConnIndex index,
     TcbCold cold;
     cold.urgent_next    = c.cold.urgent_next;
     cold.notify_next    = c.cold.notify_next;
-    cold.recover        = in_recovery(state) ? state.recover : state.snd_una - 1;
+    cold.recover        = recovers_something(state) ? state.recover : state.snd_una - 1;
     cold.max_snd_wnd    = std::max(state.max_snd_wnd, state.snd_wnd);
     cold.max_rt_ms      = parameters.max_rt_ms;
     cold.ka_timeout_ms  = parameters.ka_timeout_ms != 0
@@ -148,9 +155,9 @@ void Engine::Impl::adopt_recovery(Conn c, const Delegated& state) {
     Tcb& tcb                = c.tcb;
     tcb.dup_ack_count       = state.dup_ack_count;
     tcb.retransmit_count    = state.retransmit_count;
-    c.cold.backoff          = state.retransmit_count;
+    c.cold.backoff          = std::max(state.backoff, state.retransmit_count);
     c.cold.retransmit_since = tick - state.total_rt_ms;
-    if (in_recovery(state)) {
+    if (state.recovery && recovers_something(state)) {
         tcb.set(flag_recovery);
         queue_urgent(c, pending_retransmit);
     }
@@ -164,15 +171,19 @@ void Engine::Impl::adopt_timers(Conn c, const Delegated& state) {
     if (tcb.state == State::fin_wait_2) {
         start_timer(
             c, timer_retransmit, running ? carried : tick + ticks_of_us(options.fin_wait_2_us));
-    } else if (running && (tcb.snd_una < tcb.snd_max || tcb.snd_wnd == 0)) {
+    } else if (running) {
         start_timer(c, timer_retransmit, carried);
     } else if (tcb.snd_una < tcb.snd_max) {
         start_retransmit_timer(c);
     }
-    if (tcb.snd_wnd == 0 && tcb.state != State::fin_wait_2 && tcb.runs(timer_retransmit)) {
+    const bool persists = tcb.snd_wnd == 0 || tcb.snd_una == tcb.snd_max;
+    if (persists && tcb.state != State::fin_wait_2 && tcb.runs(timer_retransmit)) {
         tcb.set(flag_window_probe);
     }
-    if (tcb.is(flag_keep_alive)) {
+    if (!tcb.is(flag_keep_alive) && state.ka_delta_ms >= 0) {
+        tcb.set(flag_blind_check);  // contract 2.12
+    }
+    if (tcb.is(flag_keep_alive) || tcb.is(flag_blind_check)) {
         adopt_keep_alive(c, state);
     }
     if (running && state.retransmit_delta_ms == 0) {
@@ -224,8 +235,11 @@ void Engine::Impl::snapshot(Instant at_time, ConnIndex index, Delegated& state) 
     state.total_rt_ms        = repairing ? tick_then - cold.retransmit_since : 0;
     state.dup_ack_count      = tcb.dup_ack_count;
     state.retransmit_count   = tcb.retransmit_count;
+    state.backoff            = cold.backoff;
+    state.recovery           = tcb.is(flag_recovery);
     state.ka_probes_unanswered = cold.ka_unanswered;
-    state.ka_delta_ms = remaining_ms(tcb.runs(timer_keep_alive), cold.keep_alive_due, tick_then);
+    state.ka_delta_ms =
+        remaining_ms(tcb.runs(timer_keep_alive), keep_alive_expiry(tcb, cold), tick_then);
     state.retransmit_delta_ms = remaining_ms(timer_travels, tcb.retransmit_due, tick_then);
     state.recover             = cold.recover;
 }

@@ -66,6 +66,7 @@ struct Engine::Impl {
 
     [[nodiscard]] static uint32_t missing_bytes(const Tcb& tcb);
     [[nodiscard]] uint32_t post_room(const Tcb& tcb) const;
+    [[nodiscard]] static bool may_have_fin(const Tcb& tcb, uint32_t bytes);
     ItemIndex post_send(Conn c, const ByteRef& ref, bool fin);
     void pop_item(Conn c, ItemIndex item);
     void consume(Conn c, uint32_t bytes);

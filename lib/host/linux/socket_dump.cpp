@@ -149,7 +149,11 @@ uint32_t segments_to_bytes(uint32_t segments, const tcp_info& info) {
 void fill_congestion(const tcp_info& info, flue_state& state) {
     state.cwnd     = segments_to_bytes(info.tcpi_snd_cwnd, info);
     state.ssthresh = segments_to_bytes(info.tcpi_snd_ssthresh, info);
-    state.recover  = info.tcpi_ca_state == TCP_CA_Recovery ? state.snd_max : state.snd_una;
+    state.recover  = state.snd_una;
+    if (info.tcpi_ca_state == TCP_CA_Recovery) {
+        state.delegated_flags = FLUE_DELEGATED_RECOVERY;
+        state.recover         = state.snd_max;
+    }
     if (info.tcpi_ca_state == TCP_CA_Loss) {
         // After a time-out Linux holds all of the flight for lost; RFC 9293 says that by going back
         // to snd_una.

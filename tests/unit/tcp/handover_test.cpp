@@ -207,6 +207,62 @@ TEST(Adopt, ack_of_the_fin_that_comes_before_the_data_is_posted_counts) {
     EXPECT_TRUE(rig.sent().empty());
 }
 
+TEST(Adopt, fin_that_was_sent_may_be_given_an_item_once_with_the_last_bytes_before_it) {
+    for (const State state : {fin_wait_1, closing, last_ack}) {
+        Rig rig;
+        rig.state.state   = state;
+        rig.state.snd_nxt = rig.state.snd_una;
+        rig.state.snd_max = Rig::local(1'501);
+        rig.adopt();
+        rig.post(1'000);
+        EXPECT_EQ(rig.post(499, true), no_item) << "one byte is missing";
+        const ItemIndex item = rig.post(500, true);
+        ASSERT_NE(item, no_item);
+        EXPECT_EQ(rig.post(0, true), no_item);
+        EXPECT_EQ(rig.engine.post_room(Rig::conn), 0u);
+        const auto out = rig.sent();
+        ASSERT_EQ(out.size(), 2u);
+        EXPECT_TRUE(has_fin(out[1]));
+        EXPECT_EQ(rig.seen, Rig::local(1'501));
+        rig.ack(1'500);
+        EXPECT_FALSE(rig.engine.fully_acked(Rig::conn, item));
+        rig.ack(1'501);
+        EXPECT_TRUE(rig.engine.fully_acked(Rig::conn, item)) << to_string(state);
+    }
+}
+
+TEST(Adopt, fin_that_was_acknowledged_meanwhile_may_still_be_given_its_item) {
+    for (const State state : {fin_wait_1, closing, last_ack}) {
+        Rig rig;
+        rig.state.state   = state;
+        rig.state.snd_nxt = rig.state.snd_max = Rig::local(501);
+        rig.adopt();
+        rig.ack(501);
+        EXPECT_EQ(rig.engine.missing_bytes(Rig::conn), 500u) << to_string(state);
+        rig.notices();
+        const ItemIndex data = rig.post(300);
+        const ItemIndex fin  = rig.post(200, true);
+        ASSERT_NE(data, no_item);
+        ASSERT_NE(fin, no_item);
+        EXPECT_TRUE(rig.engine.fully_acked(Rig::conn, fin));
+        EXPECT_EQ(rig.notices() & notice_acked, notice_acked);
+        EXPECT_TRUE(rig.sent().empty());
+        rig.pop_acked();
+    }
+}
+
+TEST(Adopt, bytes_before_a_fin_that_never_come_are_done_without_once_acknowledged) {
+    Rig rig;
+    rig.state.state   = fin_wait_1;
+    rig.state.snd_nxt = rig.state.snd_max = Rig::local(501);
+    rig.adopt();
+    EXPECT_FALSE(rig.engine.forgo_missing(Rig::conn));
+    rig.ack(501);
+    EXPECT_TRUE(rig.engine.forgo_missing(Rig::conn));
+    EXPECT_EQ(rig.engine.missing_bytes(Rig::conn), 0u);
+    rig.check();
+}
+
 // ---------------------------------------------------------------- what else comes along
 
 TEST(Adopt, fin_of_the_giver_keeps_its_place_when_the_data_before_it_never_comes) {
@@ -311,7 +367,7 @@ TEST(Adopt, fast_recovery_goes_on) {
     Rig rig;
     rig.state.snd_nxt = rig.state.snd_max = Rig::local(5'000);
     rig.state.recover                     = Rig::local(5'000);
-    rig.state.dup_ack_count               = 3;
+    rig.state.recovery                    = true;
     rig.state.ssthresh                    = 2'500;
     rig.reach(established);
     rig.post(5'000);
@@ -321,6 +377,80 @@ TEST(Adopt, fast_recovery_goes_on) {
     EXPECT_EQ(out[0].tcp.seq, Rig::local(2'000));
     rig.ack(5'000);
     EXPECT_LE(rig.engine.info(Rig::conn).cwnd, 2'500u);
+}
+
+TEST(Adopt, R21_fast_recovery_sends_the_lost_segment_again_once_its_bytes_are_posted) {
+    Rig rig;
+    rig.state.snd_nxt = rig.state.snd_max = Rig::local(5'000);
+    rig.state.recover                     = Rig::local(5'000);
+    rig.state.recovery                    = true;
+    rig.reach(established);
+    EXPECT_TRUE(rig.sent().empty());
+    rig.post(500);
+    rig.post(4'500);
+    const auto out = rig.sent();
+    ASSERT_EQ(out.size(), 1u);
+    EXPECT_EQ(out[0].tcp.seq, Rig::local(0));
+    EXPECT_EQ(out[0].payload_bytes, Rig::mss);
+}
+
+TEST(Adopt, what_a_timeout_is_sending_again_draws_no_fast_retransmit) {
+    Rig rig;
+    rig.state.snd_nxt          = Rig::local(1'000);
+    rig.state.snd_max          = Rig::local(5'000);
+    rig.state.recover          = Rig::local(5'000);
+    rig.state.cwnd             = Rig::mss;
+    rig.state.retransmit_count = 2;
+    rig.state.backoff          = 3;
+    rig.reach(established);
+    rig.post(5'000);
+    for (int i = 0; i < 4; ++i) {
+        rig.ack(0);
+    }
+    EXPECT_EQ(rig.engine.counters().fast_retransmits, 0u);
+    EXPECT_EQ(rig.engine.info(Rig::conn).rto_us, 8 * rto_ms * 1000) << "backed off three times";
+}
+
+TEST(Adopt, R12_persist_goes_on_with_its_probes_counted) {
+    Options options;
+    options.window_probes_max = 5;
+    Rig rig(options);
+    rig.state.snd_wnd             = 0;
+    rig.state.retransmit_count    = 4;
+    rig.state.backoff             = 4;
+    rig.state.retransmit_delta_ms = 70;
+    rig.reach(established);
+    rig.post(1'000);
+    rig.advance(69);
+    EXPECT_TRUE(rig.sent().empty());
+    rig.advance(1);
+    ASSERT_EQ(rig.sent().size(), 1u) << "the fifth";
+    rig.advance(60'000);
+    EXPECT_TRUE(rig.sent().empty());
+    EXPECT_EQ(rig.engine.upload_reason(Rig::conn), UploadReason::timeout_expiration);
+}
+
+TEST(Adopt, the_check_after_a_challenge_goes_on) {
+    Rig first;
+    first.reach(established);
+    first.receive(
+        first.segment(100, 0, wire::tcp_rst, first.seen));  // in the window, not at rcv_nxt
+    first.sent();
+    first.advance(100'000);
+    Delegated state;
+    first.engine.snapshot(first.now, Rig::conn, state);
+    EXPECT_EQ(state.ka_delta_ms, 200'000);
+
+    Rig second;
+    second.state = state;
+    second.reach(established);
+    second.advance(199'999);
+    EXPECT_TRUE(second.sent().empty());
+    second.advance(1);
+    ASSERT_EQ(second.sent().size(), 1u) << "a keepalive probe";
+    second.ack(0);
+    second.advance(10'000'000);
+    EXPECT_TRUE(second.sent().empty()) << "the peer lives: the check is over";
 }
 
 TEST(Snapshot, R11_gives_back_what_adopt_was_given) {
@@ -374,6 +504,71 @@ TEST(Snapshot, R32_changes_nothing_and_works_in_every_state) {
         EXPECT_EQ(first.state, state);
         EXPECT_EQ(first.snd_max, second.snd_max);
         EXPECT_EQ(first.rcv_nxt, second.rcv_nxt);
+    }
+}
+
+/// Brings a rig into a state with as much going on as it can have.
+void reach_busily(Rig& rig, State state) {
+    rig.parameters.timestamps = rig.parameters.keep_alive = true;
+    rig.parameters.ka_timeout_ms                          = 50'000;
+    const bool peer_first = state == close_wait || state == last_ack;
+    rig.reach(state == fin_wait_2 ? fin_wait_2 : peer_first ? close_wait : established);
+    if (state != fin_wait_2) {
+        rig.post(7'000, state != established && state != close_wait);
+        rig.sent();
+    }
+    if (state == closing) {
+        rig.receive(rig.segment(0, 0, wire::tcp_fin, Rig::local(0)));
+    }
+    rig.peer_has_sent(state == closing || peer_first ? 1 : 0);
+    rig.advance(30);
+    for (int i = 0; i < 4 && state != fin_wait_2; ++i) {
+        rig.ack(1'000);
+    }
+    rig.advance(13);
+    EXPECT_EQ(rig.engine.state(Rig::conn), state);
+}
+
+TEST(Snapshot, R11_R12_a_second_engine_says_what_the_first_one_said_in_every_state) {
+    for (const State state : {established, fin_wait_1, fin_wait_2, close_wait, closing, last_ack}) {
+        SCOPED_TRACE(to_string(state));
+        Rig first;
+        reach_busily(first, state);
+        Delegated given;
+        first.engine.snapshot(first.now, Rig::conn, given);
+        EXPECT_EQ(given.recovery, state != fin_wait_2);
+
+        Rig second;
+        second.parameters = first.parameters;
+        second.state      = given;
+        ASSERT_EQ(second.adopt(), Engine::Refusal::none);
+        Delegated taken;
+        second.engine.snapshot(second.now, Rig::conn, taken);
+        EXPECT_EQ(taken.state, given.state);
+        EXPECT_EQ(taken.rcv_nxt, given.rcv_nxt);
+        EXPECT_EQ(taken.rcv_wnd, given.rcv_wnd);
+        EXPECT_EQ(taken.snd_una, given.snd_una);
+        EXPECT_EQ(taken.snd_nxt, given.snd_nxt);
+        EXPECT_EQ(taken.snd_max, given.snd_max);
+        EXPECT_EQ(taken.snd_wnd, given.snd_wnd);
+        EXPECT_EQ(taken.max_snd_wnd, given.max_snd_wnd);
+        EXPECT_EQ(taken.snd_wl1, given.snd_wl1);
+        EXPECT_EQ(taken.cwnd, given.cwnd);
+        EXPECT_EQ(taken.ssthresh, given.ssthresh);
+        EXPECT_EQ(taken.srtt_us_x8, given.srtt_us_x8);
+        EXPECT_EQ(taken.rttvar_us_x4, given.rttvar_us_x4);
+        EXPECT_EQ(taken.ts_recent, given.ts_recent);
+        EXPECT_EQ(taken.ts_recent_age_ms, given.ts_recent_age_ms);
+        EXPECT_EQ(taken.ts_time, given.ts_time);
+        EXPECT_EQ(taken.total_rt_ms, given.total_rt_ms);
+        EXPECT_EQ(taken.dup_ack_count, given.dup_ack_count);
+        EXPECT_EQ(taken.retransmit_count, given.retransmit_count);
+        EXPECT_EQ(taken.backoff, given.backoff);
+        EXPECT_EQ(taken.recovery, given.recovery);
+        EXPECT_TRUE(taken.recover == given.recover || !given.recovery);
+        EXPECT_EQ(taken.ka_probes_unanswered, given.ka_probes_unanswered);
+        EXPECT_EQ(taken.ka_delta_ms, given.ka_delta_ms);
+        EXPECT_EQ(taken.retransmit_delta_ms, given.retransmit_delta_ms);
     }
 }
 

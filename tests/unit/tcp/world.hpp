@@ -473,9 +473,8 @@ class World {
             const uint32_t acked = engine(i).acked_bytes(conn, item);
             ref.offset += acked;
             ref.length -= acked;
-            const bool fin_left =
-                fin && delegated.state != State::fin_wait_1 && delegated.state != State::closing &&
-                delegated.state != State::last_ack && delegated.state != State::fin_wait_2;
+            const bool is_named = !fin_is_outstanding(delegated.state) || prng_.chance(3, 4);
+            const bool fin_left = fin && is_named && delegated.state != State::fin_wait_2;
             unsent.emplace_back(ref, fin_left);
         }
         const bool fin_known = end.fin_posted;
