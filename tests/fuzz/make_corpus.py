@@ -65,8 +65,8 @@ def options():
 
 # --------------------------------------------------------------------------------------- segments
 
-SEGMENT, TRANSMIT, TIME, POST, CONSUME, TAKE_BACK, HAND_OVER, ABORT, STOP, FORGO, FORGET, NOTICES = (
-    2 * step for step in (0, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))
+SEGMENT, TRANSMIT, TIME, POST, CONSUME, TAKE_BACK = (2 * step for step in (0, 4, 6, 7, 8, 9))
+HAND_OVER, ABORT, STOP, FORGO, FORGET, NOTICES = (2 * step for step in (10, 11, 12, 13, 14, 15))
 ESTABLISHED, CLOSE_WAIT, FIN_WAIT_1, FIN_WAIT_2, CLOSING, LAST_ACK = 0, 2, 3, 4, 5, 6
 FIN = 0x20
 ALL = 7  # of a batch
