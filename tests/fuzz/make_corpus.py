@@ -117,7 +117,70 @@ def segments():
         yield "forgo-" + name, took + ack + bytes([FORGO, POST, 1, 255, TRANSMIT, ALL]) + ack
 
 
-FUZZERS = {"options": options, "segments": segments}
+# ---------------------------------------------------------------------------------- work requests
+
+HOLD, OFFLOAD, SEND, RECV, DISCONNECT, TERMINATE, RELEASE, QUERY, UPDATE, INVALIDATE, FORWARD = (
+    range(1, 12))
+BLOCK, DATA = b"\0", 1
+NO_CONN = 8
+FLAGGED = 130  # FLAGGED: a multiple of 13 above 128
+TURN, POLL = b"\x0f", b"\x0c"
+
+
+def data_sge(place, length):
+    return bytes([DATA, place, length])
+
+
+def post(opcode, handle, *sges, flags=None, kind_of_object=0, drain=0):
+    kind = opcode if flags is None and not kind_of_object else FLAGGED + opcode
+    extra = b"" if kind == opcode else bytes([flags or 0, kind_of_object, drain])
+    return bytes([0, kind, handle]) + extra + bytes([len(sges)]) + b"".join(sges)
+
+
+def state(number=0, shape=0, tail=b""):
+    return bytes([6, shape, number]) + tail
+
+
+def work_requests():
+    offload = state() + post(OFFLOAD, NO_CONN, BLOCK) + TURN + POLL
+    data = bytes([8, 0x40 | 0x10 | 0x80, 20])
+    ack, fin = bytes([8, 4 | 0x80]), bytes([8, 4 | 8 | 0x80])
+    wait = bytes([11, 3])
+    send = post(SEND, 0, data_sge(0, 3)) + TURN
+    recv = post(RECV, 0, data_sge(64, 4)) + TURN
+    upload = post(TERMINATE, 0, BLOCK, data_sge(0, 4)) + TURN + TURN + POLL
+    for ending, name in enumerate(("drain", "drain-in-order", "abort", "abort-in-order")):
+        def script(*parts):
+            return bytes([ending]) + b"".join(parts)
+        yield "send-" + name, script(offload, send, ack, TURN, POLL)
+        yield "receive-" + name, script(offload, recv, data, TURN, POLL, data, recv, POLL)
+        yield "close-" + name, script(offload, send, post(DISCONNECT, 0), TURN, ack, fin, POLL)
+        yield "abort-" + name, script(offload, send, post(DISCONNECT, 0, flags=1), TURN, TURN, POLL)
+        yield "upload-" + name, script(offload, send, data, upload)
+        yield "hold-" + name, script(state(), post(HOLD, NO_CONN, BLOCK), TURN, POLL, data,
+                                     post(OFFLOAD, 0, BLOCK), TURN, POLL, recv)
+        yield "held-" + name, script(state(), post(HOLD, NO_CONN, BLOCK), TURN, POLL, data,
+                                     post(RELEASE, 0), TURN)
+        yield "keep-held-" + name, script(
+            offload, fin, post(TERMINATE, 0, BLOCK, flags=4), TURN, TURN, POLL,
+            post(RELEASE, 0, flags=32), TURN)
+    script = b"\3"
+    yield "query-and-update", script + offload + post(QUERY, 0, BLOCK) + TURN + post(
+        UPDATE, 0, BLOCK) + TURN + post(INVALIDATE, 0) + TURN + POLL
+    yield "forward", script + offload + post(FORWARD, 0, data_sge(0, 2)) + TURN + POLL
+    yield "drain-deadline", script + offload + post(DISCONNECT, 0, flags=8, drain=1) + TURN + wait
+    yield "time-wait", script + state() + post(OFFLOAD, NO_CONN, BLOCK, flags=16) + TURN + POLL + (
+        post(DISCONNECT, 0) + TURN + ack + fin + upload + fin + wait)
+    yield "backlog", script + state(shape=16, tail=b"\2") + post(
+        OFFLOAD, NO_CONN, BLOCK, data_sge(0, 2)) + TURN + POLL + recv
+    yield "nic-holds-items", script + offload + bytes([13, 3]) + send + ack + bytes([13, 5]) + POLL
+    yield "scribble", script + offload + bytes([14, 2, 2]) + send + TURN + POLL + TURN
+    for number in range(1, 7):
+        yield f"state-{number}", script + state(number, 4, b"\5") + post(
+            OFFLOAD, NO_CONN, BLOCK) + TURN + POLL + send + ack + fin + upload
+
+
+FUZZERS = {"options": options, "segments": segments, "work_requests": work_requests}
 
 
 def main(check):

@@ -263,6 +263,16 @@ class World : public Environment {
         }
     }
 
+    void reap() {
+        std::array<tcp::ByteRef, 32> released;
+        for (uint32_t count = chimney_.take_released(released); count > 0;
+             count          = chimney_.take_released(released)) {
+            for (uint32_t i = 0; i < count; ++i) {
+                release(released[i]);
+            }
+        }
+    }
+
     void drop_held_items() {
         for (const tcp::ItemIndex item : held_items) {
             chimney_.drop_item(item);
@@ -281,6 +291,9 @@ class World : public Environment {
     }
 
     Chimney& chimney() { return chimney_; }
+
+    /// The host's mapping of the rings, for a host that scribbles.
+    const queue::QueueRings& rings() const { return host_; }
 
     /// expect_nothing_left checks that every object is back.
     void expect_nothing_left() {
@@ -409,16 +422,6 @@ class World : public Environment {
     void release(const tcp::ByteRef& ref) {
         if (ref.region != 0) {
             EXPECT_EQ(payloads_.erase(ref.region), 1u);
-        }
-    }
-
-    void reap() {
-        std::array<tcp::ByteRef, 32> released;
-        for (uint32_t count = chimney_.take_released(released); count > 0;
-             count          = chimney_.take_released(released)) {
-            for (uint32_t i = 0; i < count; ++i) {
-                release(released[i]);
-            }
         }
     }
 
