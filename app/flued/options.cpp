@@ -86,7 +86,12 @@ void add_sessions(CLI::App& app, target::Options& options) {
     target::Quotas& quotas = options.quotas;
     app.add_option("--socket", options.socket_path, "Unix socket at which hosts open sessions")
         ->capture_default_str();
-    app.add_option("--sessions", quotas.sessions, "Sessions at a time")->capture_default_str();
+    app.add_option("--sessions",
+                   quotas.sessions,
+                   "Sessions at a time; one user has three quarters of them at most.  Half of the "
+                   "connections and requests is set aside for them, in equal parts")
+        ->check(CLI::Range(1, 65'536))
+        ->capture_default_str();
     app.add_option("--session-queues", quotas.queues, "Host queues per session")
         ->check(CLI::Range(1, 256))
         ->capture_default_str();
@@ -97,9 +102,66 @@ void add_sessions(CLI::App& app, target::Options& options) {
         ->capture_default_str();
     app.add_option("--ring-entries", quotas.ring_entries, "Largest ring of a host queue")
         ->capture_default_str();
+    app.add_option(
+           "--session-connections",
+           quotas.connections,
+           "Connections per session and worker (default: no more than half of --connections "
+           "and the part that each session is guaranteed)")
+        ->check(CLI::Range(1, 1 << 23));
+    app.add_option(
+           "--session-held", quotas.held, "Of them, 4-tuples that are claimed and not offloaded")
+        ->check(CLI::Range(1, 1 << 23))
+        ->capture_default_str();
+    app.add_option("--session-wrs",
+                   quotas.requests,
+                   "Requests in the target per session and worker; more wait in their ring "
+                   "(default: as --session-connections, of --send-items and --receive-items)")
+        ->check(CLI::Range(1, 1 << 24));
 }
 
-std::string complete(target::Options& options) {
+void add_permissions(CLI::App& app, target::Options& options, std::vector<std::string>& claims) {
+    target::Permissions& permissions = options.permissions;
+    app.add_option_function<std::string>(
+           "--socket-mode",
+           [&permissions](const std::string& text) {
+               permissions.socket_mode = static_cast<mode_t>(std::stoul(text, nullptr, 8));
+           },
+           "Permission bits of the socket, octal (default: 0660)")
+        ->check([](const std::string& text) {
+            const bool octal = !text.empty() && text.size() <= 4 &&
+                               text.find_first_not_of("01234567") == std::string::npos &&
+                               std::stoul(text, nullptr, 8) <= 0777;
+            return octal ? std::string{} : "'" + text + "' is no mode such as 0660";
+        });
+    app.add_option("--socket-group",
+                   permissions.socket_group,
+                   "Group of the socket, by name or number (default: flued's)");
+    app.add_option("--allow-uid",
+                   permissions.allow_uids,
+                   "Who may open sessions, may be repeated (default: whoever may write to the "
+                   "socket)")
+        ->allow_extra_args(false);
+    app.add_option("--raw-uid",
+                   permissions.raw_uids,
+                   "Who may claim connections without showing their socket, may be repeated "
+                   "(default: 0 and flued's own user)")
+        ->allow_extra_args(false);
+    app.add_option("--allow-claim",
+                   claims,
+                   "ADDR[/PREFIX][:PORT[-PORT]], an IPv6 address in []: local addresses and ports "
+                   "of which connections may be claimed, may be repeated (default: any)")
+        ->allow_extra_args(false)
+        ->check([](const std::string& text) {
+            return target::parse_local_range(text)
+                       ? std::string{}
+                       : "'" + text + "' is not ADDR[/PREFIX][:PORT[-PORT]]";
+        });
+}
+
+std::string complete(target::Options& options, const std::vector<std::string>& claims) {
+    for (const std::string& text : claims) {
+        options.permissions.claim_rules.ranges.push_back(*target::parse_local_range(text));
+    }
     if (options.exception_taps.empty()) {
         for (size_t i = 0; i < options.ports.size(); ++i) {
             options.exception_taps.push_back("flue" + std::to_string(i));
@@ -134,10 +196,12 @@ CommandLine split_command_line(int argc, char** argv) {
 
 Parsed parse_options(const CommandLine& line) {
     target::Options options;
+    std::vector<std::string> claims;
     CLI::App app{description, "flued"};
     add_ports(app, options);
     add_connections(app, options);
     add_sessions(app, options);
+    add_permissions(app, options, claims);
     for (int i = 1; i < line.eal_argc; ++i) {
         const std::string_view argument{line.eal_argv[i]};
         if (argument == "-h" || argument == "--help") {
@@ -154,7 +218,7 @@ Parsed parse_options(const CommandLine& line) {
     } catch (const CLI::ParseError& error) {
         return {std::nullopt, app.exit(error)};
     }
-    if (const std::string mistake = complete(options); !mistake.empty()) {
+    if (const std::string mistake = complete(options, claims); !mistake.empty()) {
         std::fprintf(stderr, "flued: %s\n", mistake.c_str());
         return {std::nullopt, 2};
     }

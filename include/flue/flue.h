@@ -78,7 +78,8 @@ struct flue_open_options {
  *
  * NULL: errno is
  *    ENOENT, ECONNREFUSED  no target is there (any more): start flued
- *    EACCES                this user may not write to the socket file
+ *    EACCES                this user may not write to the socket file, or is not one of flued's --allow-uid
+ *    EDQUOT                the target, or this user, has as many sessions as are allowed
  *    EPROTOTYPE            the file is another program's socket
  *    EPROTONOSUPPORT       libflue and flued are of different releases
  *    ETIMEDOUT             the target does not answer
@@ -94,6 +95,19 @@ void flue_close(struct flue_context *context);
 
 /* In words: the calling thread's last failed call.  Valid until its next one; "" before the first. */
 const char *flue_error_text(void);
+
+/* Shows the target a connected TCP socket of the target's network namespace: who has the socket may claim its
+ * connection.  From then on, for 2 seconds, the target keeps the flow's packets, and this session may HOLD or OFFLOAD the
+ * 4-tuple, once.  fd stays as it is.  flue_socket_offload does it by itself.  Sessions of users with flued's --raw-uid
+ * (root, unless told otherwise) need no such proof.
+ *
+ * 0, or -1: errno is
+ *    EOPNOTSUPP  not a TCP socket, not connected, or of another network namespace than flued
+ *    EACCES      flued's option --allow-claim does not let anybody claim this local address and port
+ *    EADDRINUSE  the target has the 4-tuple already
+ *    EDQUOT, ENOMEM  the session, or the target, is at its limit
+ *    ECONNRESET, ETIMEDOUT  the target is gone, or does not answer */
+int flue_claim(struct flue_context *context, int fd);
 
 /* In [1, 255].  A connection belongs to one worker, the upper 8 bits of its handle. */
 unsigned flue_worker_count(const struct flue_context *context);
@@ -238,7 +252,7 @@ struct flue_socket_offload_result {
  *    ENETUNREACH, EHOSTUNREACH  no route; the peer is on this host, or the next hop does not answer
  *    EADDRINUSE     the target has the 4-tuple already
  *    ENOMEM, EDQUOT the target, or the session, is at its limit
- *    EACCES         the target does not let this session have the connection
+ *    EACCES         the target does not let this session have the connection: see flued's --allow-claim
  *    EMSGSIZE       the receive window is larger than the target allows
  *    EAGAIN         the socket did not stand still: another thread uses it
  *    ECONNRESET     the target has gone.  Should it go after it took the connection, then fd is closed and the

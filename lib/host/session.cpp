@@ -1,9 +1,11 @@
 #include "host/session.hpp"
 
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <new>
+#include <sys/socket.h>
 #include <utility>
 
 #include "host/error.hpp"
@@ -119,7 +121,13 @@ const char* advice(SessionStatus status) {
     return "";
 }
 
-void explain_refusal(const char* what, SessionStatus status) {
+void explain_refusal(const char* what, const Message& reply) {
+    const auto status = static_cast<SessionStatus>(reply.status);
+    const int error   = static_cast<int>(reply.error);
+    if (status == SessionStatus::refused && error > 0) {
+        fail(error, "%s: the target refused: %s", what, std::strerror(error));
+        return;
+    }
     fail(errno_of(status),
          "%s: the target refused: %s%s",
          what,
@@ -160,6 +168,8 @@ bool Session::hello(const char* path, const flue_open_options& options) {
         }
         return false;
     }
+    must_claim_ =
+        (reply->message.flags & static_cast<uint32_t>(queue::SessionFlag::must_claim)) != 0;
     worker_count_ = reply->message.worker_count;
     memory_node_  = reply->message.memory_node;
     if (worker_count_ == 0 || worker_count_ > queue::worker_count_max) {
@@ -195,7 +205,7 @@ std::optional<Received> Session::request(const char* what,
     }
     const auto status = static_cast<SessionStatus>(reply->message.status);
     if (status != SessionStatus::ok) {
-        explain_refusal(what, status);
+        explain_refusal(what, reply->message);
         return std::nullopt;
     }
     if (reply->fd_count != fds_expected) {
@@ -247,6 +257,23 @@ std::optional<Received> Session::await_reply(const char* what,
     }
 }
 
+bool Session::claim(const char* what, int fd) {
+    Message message;
+    message.type         = static_cast<uint16_t>(MessageType::claim);
+    const std::array fds = {fd};
+    linger lingering{};
+    socklen_t length = sizeof(lingering);
+    ::getsockopt(fd, SOL_SOCKET, SO_LINGER, &lingering, &length);
+    const bool claimed = request(what, message, fds, 0, reply_timeout_ms).has_value();
+    // The target takes the time to linger off a socket that it is going to close.
+    if (lingering.l_onoff != 0 && lingering.l_linger > 0) {
+        const int error = errno;
+        ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &lingering, sizeof(lingering));
+        errno = error;
+    }
+    return claimed;
+}
+
 void Session::close() {
     const std::lock_guard lock(mutex_);
     if (!lost_) {
@@ -272,6 +299,10 @@ struct flue_context* flue_open(const char* socket_path, const struct flue_open_o
     const flue_open_options defaults{nullptr, FLUE_LOSS_DRAIN};
     auto session = flue::host::Session::open(socket_path, options != nullptr ? *options : defaults);
     return session != nullptr ? new (std::nothrow) flue_context{std::move(session)} : nullptr;
+}
+
+int flue_claim(struct flue_context* context, int fd) {
+    return context->session->claim("flue_claim", fd) ? 0 : -1;
 }
 
 void flue_close(struct flue_context* context) {

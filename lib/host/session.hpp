@@ -38,6 +38,13 @@ class Session {
                                            uint32_t fds_expected,
                                            int timeout_ms);
 
+    /// The target wants a proof for each connection: see claim.
+    [[nodiscard]] bool must_claim() const { return must_claim_; }
+
+    /// claim shows the target a socket of which the connection is to be claimed.  False: errno and
+    /// error text are set.
+    bool claim(const char* what, int fd);
+
     /// close says goodbye; every later request fails.
     void close();
 
@@ -55,6 +62,7 @@ class Session {
     uint32_t next_tag_     = 1;      ///< under mutex_
     uint32_t worker_count_ = 0;
     int memory_node_       = -1;
+    bool must_claim_       = false;
 };
 
 constexpr int reply_timeout_ms = 30'000;

@@ -47,6 +47,11 @@ enum class DrainFlag : uint32_t {
     abort_at_deadline = 1,  ///< an RST; else draining goes on until TCP itself gives up
 };
 
+/// What the reply to `hello` tells of the session.
+enum class SessionFlag : uint32_t {
+    must_claim = 1,  ///< connections are refused unless `claim` has shown whose they are
+};
+
 enum class SessionStatus : uint16_t {
     ok             = 0,
     bad_version    = 1,
@@ -83,13 +88,13 @@ struct Message {
     char name[32]       = {};  ///< hello: for people; NUL-terminated
     int32_t memory_node = -1;  ///< hello reply: NUMA node that regions are best placed on; -1 = any
     /// hello reply: what reattach needs, for a session with the policy hold; reattach: the same.
-    uint8_t token[16]      = {};
-    uint32_t hold_ms       = 0;  ///< hello with policy hold: time to wait; 0 = the target's choice
-    uint32_t drain_ms      = 0;  ///< drain: time allowed, milliseconds; 0 = no limit
-    uint32_t flags         = 0;  ///< drain: DrainFlag
-    uint32_t error         = 0;  ///< reply with `refused`: an errno
-    uint32_t region_index  = 0;  ///< recover_region
-    uint8_t padding[8]     = {};
+    uint8_t token[16]     = {};
+    uint32_t hold_ms      = 0;  ///< hello with policy hold: time to wait; 0 = the target's choice
+    uint32_t drain_ms     = 0;  ///< drain: time allowed, milliseconds; 0 = no limit
+    uint32_t flags        = 0;  ///< drain: DrainFlag; hello reply: SessionFlag
+    uint32_t error        = 0;  ///< reply with `refused`: an errno
+    uint32_t region_index = 0;  ///< recover_region
+    uint8_t padding[8]    = {};
 };
 
 static_assert(sizeof(Message) == 128);

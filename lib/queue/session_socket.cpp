@@ -223,7 +223,7 @@ Result<PeerCredentials, SystemError> peer_credentials(int socket_fd) {
     return PeerCredentials{credentials.pid, credentials.uid, credentials.gid};
 }
 
-Result<UniqueFd, SystemError> listen_at(const char* path, mode_t mode) {
+Result<UniqueFd, SystemError> listen_at(const char* path, mode_t mode, std::optional<gid_t> group) {
     const auto address = socket_address(path);
     if (!address.ok()) {
         return address.error();
@@ -243,6 +243,10 @@ Result<UniqueFd, SystemError> listen_at(const char* path, mode_t mode) {
         if (error.code != EADDRINUSE || !remove_stale(path) || bind_to(fd, address.value()) != 0) {
             return error;
         }
+    }
+    constexpr auto same_owner = static_cast<uid_t>(-1);
+    if (group && ::chown(path, same_owner, *group) != 0) {
+        return SystemError::last("chown");
     }
     if (::chmod(path, mode) != 0) {
         return SystemError::last("chmod");

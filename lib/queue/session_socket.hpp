@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <sys/types.h>
 
@@ -57,10 +58,12 @@ struct PeerCredentials {
 /// peer_credentials returns who connected (SO_PEERCRED).
 Result<PeerCredentials, SystemError> peer_credentials(int socket_fd);
 
-/// listen_at makes a non-blocking listening session socket with permission bits `mode`.  A socket
-/// file that nobody listens on any more is replaced.  Errors: EADDRINUSE when somebody does;
-/// ENAMETOOLONG.
-Result<UniqueFd, SystemError> listen_at(const char* path, mode_t mode);
+/// listen_at makes a non-blocking listening session socket with permission bits `mode` and, if
+/// asked for, a group.  A socket file that nobody listens on any more is replaced.  Errors:
+/// EADDRINUSE when somebody does; ENAMETOOLONG; EPERM when the group is not ours to give.
+Result<UniqueFd, SystemError> listen_at(const char* path,
+                                        mode_t mode,
+                                        std::optional<gid_t> group = {});
 /// connect_to connects to a session socket.
 Result<UniqueFd, SystemError> connect_to(const char* path);
 

@@ -13,12 +13,12 @@
 
 #include "base/assert.hpp"
 #include "target/log.hpp"
+#include "target/socket_proof.hpp"
 
 namespace flue::target {
 
 namespace {
 
-constexpr mode_t socket_mode   = 0660;
 constexpr int poll_interval_ms = 2;
 
 bool watch(int epoll, int operation, int fd, uint32_t events, void* source) {
@@ -35,7 +35,8 @@ bool cannot(const char* what) {
 
 }  // namespace
 
-Control::Control(const Parts& parts) : parts_(parts), dma_(parts.ports), mail_(parts.lanes) {
+Control::Control(const Parts& parts)
+    : parts_(parts), dma_(parts.ports), network_(own_network()), mail_(parts.lanes) {
 }
 
 Control::~Control() {
@@ -46,8 +47,17 @@ Control::~Control() {
 }
 
 bool Control::start() {
-    const std::string& path = parts_.options->socket_path;
-    auto listener           = queue::listen_at(path.c_str(), socket_mode);
+    const std::string& path        = parts_.options->socket_path;
+    const Permissions& permissions = parts_.options->permissions;
+    std::optional<gid_t> group;
+    if (!permissions.socket_group.empty()) {
+        group = find_group(permissions.socket_group);
+        if (!group) {
+            FLUE_LOG(ERR, "--socket-group: no group %s", permissions.socket_group.c_str());
+            return false;
+        }
+    }
+    auto listener = queue::listen_at(path.c_str(), permissions.socket_mode, group);
     if (!listener.ok()) {
         FLUE_LOG(ERR,
                  "cannot listen at %s: %s; choose another --socket, or end the flued that has it",
@@ -152,8 +162,14 @@ void Control::accept_sessions() {
                      sessions_.size());
             continue;
         }
-        const Session::Parts parts{
-            next_session_++, parts_.options, &dma_, &mail_, parts_.worker_nodes, peer.value()};
+        const Session::Parts parts{.id           = next_session_++,
+                                   .options      = parts_.options,
+                                   .dma          = &dma_,
+                                   .mail         = &mail_,
+                                   .worker_nodes = parts_.worker_nodes,
+                                   .peer         = peer.value(),
+                                   .steering     = parts_.steering,
+                                   .network      = network_};
         Session& session = sessions_.emplace_back(parts, std::move(socket));
         if (!watch(epoll_.get(), EPOLL_CTL_ADD, session.socket(), EPOLLIN, &session)) {
             sessions_.pop_back();

@@ -32,7 +32,8 @@ class Control {
         std::span<const Lanes> lanes;
         std::span<const int> worker_nodes;  ///< NUMA node of each worker, -1 = any
         std::span<const Port> ports;
-        std::atomic<bool>* stop = nullptr;  ///< set when a signal says so
+        const Steering* steering = nullptr;
+        std::atomic<bool>* stop  = nullptr;  ///< set when a signal says so
     };
 
     explicit Control(const Parts& parts);
@@ -67,6 +68,7 @@ class Control {
 
     Parts parts_;
     DmaMapper dma_;
+    std::optional<uint64_t> network_;
     UniqueFd listener_;
     UniqueFd signals_;
     UniqueFd epoll_;

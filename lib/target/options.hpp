@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "target/permissions.hpp"
+
 namespace flue::target {
 
 /// What one session may take of the target.
@@ -14,6 +16,10 @@ struct Quotas {
     uint32_t regions      = 1024;     ///< per session
     uint64_t region_bytes = 1 << 30;  ///< per session, all regions together
     uint32_t ring_entries = 1 << 16;  ///< per ring
+    // Per session and worker, within the part of the worker's pools that is the session's anyway.
+    uint32_t connections = UINT32_MAX;
+    uint32_t held        = 256;         ///< of them; 4-tuples claimed and not offloaded
+    uint32_t requests    = UINT32_MAX;  ///< taken from the rings and not completed
 };
 
 /// How flued is set up: what stands after `--` on its command line.  Sizes are per worker.
@@ -38,6 +44,7 @@ struct Options {
     /// every CPU.
     std::optional<uint32_t> idle_sleep_us;
     Quotas quotas;
+    Permissions permissions;
 };
 
 }  // namespace flue::target

@@ -46,7 +46,9 @@ uint32_t WorkerMail::take(uint32_t worker, std::span<ControlMessage> out) {
 Session::Session(const Parts& parts, UniqueFd socket)
     : parts_(parts),
       socket_(std::move(socket)),
-      regions_(parts.options->quotas.regions, parts.mail->worker_count()) {
+      regions_(parts.options->quotas.regions, parts.mail->worker_count()),
+      shares_(parts.mail->worker_count()) {
+    limit_shares();
 }
 
 Session::~Session() {
@@ -78,7 +80,8 @@ void Session::hang_up() {
 void Session::dispatch(queue::Received& received) {
     const Message& request = received.message;
     const auto type        = static_cast<MessageType>(request.type);
-    const uint32_t fds     = type == MessageType::register_region ? 1 : 0;
+    const bool takes_fd    = type == MessageType::register_region || type == MessageType::claim;
+    const uint32_t fds     = takes_fd ? 1 : 0;
     if (received.fd_count != fds) {
         return end("a message with too many or too few descriptors");
     }
@@ -100,6 +103,7 @@ void Session::dispatch(queue::Received& received) {
             reply(request, SessionStatus::ok);
             return end("goodbye");
         case MessageType::claim:
+            return claim(request, std::move(received.fds[0]));
         case MessageType::drain:
         case MessageType::reattach:
         case MessageType::recover_queue:
@@ -128,6 +132,7 @@ void Session::hello(const Message& request) {
     answer.status       = static_cast<uint16_t>(SessionStatus::ok);
     answer.worker_count = parts_.mail->worker_count();
     answer.session_id   = parts_.id;
+    answer.flags = shares_[0].raw ? 0 : static_cast<uint32_t>(queue::SessionFlag::must_claim);
     // One region serves all workers: a node is best only where they share one.
     const bool one_node = std::ranges::all_of(
         parts_.worker_nodes, [&](int node) { return node == parts_.worker_nodes[0]; });
@@ -150,7 +155,9 @@ void Session::create_queue(const Message& request) {
     if (!geometry.valid()) {
         return reply(request, SessionStatus::bad_message);
     }
-    if (live >= quotas.queues ||
+    // Destroyed queues count until their connections have ended: each has memory, and a worker's
+    // eye.
+    if (live >= quotas.queues || queues_.size() >= 2 * size_t{quotas.queues} ||
         std::max(geometry.submission_entries, geometry.completion_entries) > quotas.ring_entries) {
         return reply(request, SessionStatus::quota);
     }
@@ -170,6 +177,7 @@ void Session::create_queue(const Message& request) {
         queue::TargetQueue::Parts parts = queue.memory.parts(worker);
         parts.regions                   = &regions_;
         parts.session_id                = parts_.id;
+        parts.share                     = &shares_[worker];
         queue::TargetQueue& end         = queue.ends.emplace_back(parts);
         parts_.mail->post(
             worker, {ControlMessage::Kind::attach, policy_, &end, message_tag(parts_.id, id)});
@@ -230,7 +238,7 @@ void Session::deregister_region(const Message& request) {
 
 void Session::fence(const Message& request, bool for_region) {
     FLUE_ASSERT(!wait_);
-    wait_ = Wait{request, parts_.mail->worker_count(), for_region};
+    wait_.emplace(Wait{request, parts_.mail->worker_count(), for_region, {}});
     for (uint32_t worker = 0; worker < parts_.mail->worker_count(); ++worker) {
         parts_.mail->post(
             worker, {ControlMessage::Kind::fence, policy_, nullptr, message_tag(parts_.id, 0)});
@@ -238,12 +246,26 @@ void Session::fence(const Message& request, bool for_region) {
 }
 
 void Session::on_answer(const ControlMessage& answer) {
-    if (answer.kind == ControlMessage::Kind::fence) {
-        if (wait_) {
-            FLUE_ASSERT(wait_->fences_unanswered > 0);
-            --wait_->fences_unanswered;
-        }
-        return check();
+    switch (answer.kind) {
+        using enum ControlMessage::Kind;
+        case grant:
+        case fence:
+            if (wait_) {
+                FLUE_ASSERT(wait_->answers_missing > 0);
+                --wait_->answers_missing;
+                if (wait_->claim) {
+                    wait_->claim->status = answer.status;
+                }
+            }
+            return check();
+        case withdraw_all:
+            --withdrawals_unanswered_;
+            return;
+        case withdraw:
+        case attach:
+            return;
+        case lose:
+            break;
     }
     const auto found = queues_.find(queue_of_tag(answer.tag));
     FLUE_ASSERT(found != queues_.end());
@@ -253,8 +275,11 @@ void Session::on_answer(const ControlMessage& answer) {
 }
 
 void Session::check() {
-    if (!wait_ || wait_->fences_unanswered > 0) {
+    if (!wait_ || wait_->answers_missing > 0) {
         return;
+    }
+    if (wait_->claim) {
+        return finish_claim();
     }
     if (wait_->for_region) {
         for (uint32_t worker = 0; worker < parts_.mail->worker_count(); ++worker) {
@@ -311,6 +336,9 @@ void Session::end(const char* why) {
         return;
     }
     FLUE_LOG(INFO, "session %u ends: %s", parts_.id, why);
+    if (state_ == State::open) {
+        withdraw_grants();
+    }
     state_ = State::ending;
     socket_.reset();
     wait_.reset();

@@ -19,6 +19,7 @@
 #include "target/dma.hpp"
 #include "target/messages.hpp"
 #include "target/options.hpp"
+#include "target/steering.hpp"
 
 namespace flue::target {
 
@@ -60,6 +61,8 @@ class Session {
         WorkerMail* mail       = nullptr;
         std::span<const int> worker_nodes;
         queue::PeerCredentials peer;
+        const Steering* steering = nullptr;
+        std::optional<uint64_t> network;  ///< where sockets that prove something come from
     };
 
     Session(const Parts& parts, UniqueFd socket);
@@ -76,7 +79,9 @@ class Session {
     /// hang_up tells that the host has closed its end; what it sent before is still served.
     void hang_up();
 
-    [[nodiscard]] bool finished() const { return state_ == State::ending && queues_.empty(); }
+    [[nodiscard]] bool finished() const {
+        return state_ == State::ending && queues_.empty() && withdrawals_unanswered_ == 0;
+    }
 
     /// A reply waits for the workers: `check` must look again, `serve` takes nothing until then.
     [[nodiscard]] bool waiting() const { return wait_.has_value(); }
@@ -99,11 +104,20 @@ class Session {
         bool lost                  = false;
     };
 
-    /// The request whose reply waits: for fences, then perhaps for a region's references.
+    /// A connection that the host has proved to own, on its way to the worker.
+    struct Claim {
+        UniqueFd socket;
+        wire::FlowKey key;
+        uint32_t worker    = 0;
+        flue_status status = FLUE_SUCCESS;  ///< the worker's
+    };
+
+    /// The request whose reply waits: for workers' answers, then perhaps for a region's references.
     struct Wait {
         queue::Message request;
-        uint32_t fences_unanswered = 0;
-        bool for_region            = false;
+        uint32_t answers_missing = 0;
+        bool for_region          = false;
+        std::optional<Claim> claim;
     };
 
     void dispatch(queue::Received& received);
@@ -113,6 +127,12 @@ class Session {
     void register_region(const queue::Message& request, UniqueFd memfd);
     void deregister_region(const queue::Message& request);
     void fence(const queue::Message& request, bool for_region);
+
+    // session_claims.cpp
+    void limit_shares();
+    void claim(const queue::Message& request, UniqueFd socket);
+    void finish_claim();
+    void withdraw_grants();
 
     void reply(const queue::Message& request, queue::SessionStatus status);
     void send(const queue::Message& message, std::span<const int> fds = {});
@@ -132,6 +152,8 @@ class Session {
     uint64_t region_bytes_ = 0;
     uint32_t next_queue_   = 1;
     std::optional<Wait> wait_;
+    std::deque<queue::SessionShare> shares_;  ///< one a worker
+    uint32_t withdrawals_unanswered_ = 0;
 };
 
 /// The tag of a message to workers: session (32 bits) | queue (32 bits).

@@ -279,7 +279,8 @@ uint32_t Target::idle_sleep_us() const {
 }
 
 bool Target::start_threads() {
-    control_ = std::make_unique<Control>(Control::Parts{&options_, lanes_, nodes_, ports_, &stop_});
+    control_ = std::make_unique<Control>(
+        Control::Parts{&options_, lanes_, nodes_, ports_, &*steering_, &stop_});
     telemetry_ =
         std::make_unique<Telemetry>(Telemetry::Parts{lanes_, ports_, pools_, control_.get()});
     return telemetry_->start() && control_->start();

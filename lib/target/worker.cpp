@@ -16,7 +16,6 @@ namespace {
 
 constexpr uint8_t side_unknown       = UINT8_MAX;
 constexpr uint32_t idle_before_sleep = 1024;
-constexpr uint32_t queues_max        = 4096;
 
 chimney::Options chimney_options(const Worker::Parts& parts) {
     const Options& options = *parts.options;
@@ -31,6 +30,8 @@ chimney::Options chimney_options(const Worker::Parts& parts) {
     result.tcp.limits.receive_chunks = Worker::receive_chunks(options);
     result.tcp.time_wait_us          = options.time_wait_ms * 1000;
     result.tcp.seed                  = parts.seed;
+    result.sessions                  = options.quotas.sessions;
+    result.claim_rules               = options.permissions.claim_rules;
     return result;
 }
 
@@ -65,8 +66,11 @@ Worker::Worker(const Parts& parts, FlowTable flows)
       side_by_connection_(parts.options->connections, side_unknown),
       chimney_(std::make_unique<chimney::Chimney>(chimney_options(parts), *this)),
       burst_(std::make_unique<Burst>()) {
-    queues_.reserve(queues_max);
-    losses_.reserve(queues_max);
+    // Beside its queues a session may have as many that it destroyed and that are not let go yet.
+    const Quotas& quotas = parts.options->quotas;
+    const size_t queues  = 2 * size_t{quotas.sessions} * quotas.queues;
+    queues_.reserve(queues);
+    losses_.reserve(queues + quotas.sessions);
     add_sides(parts);
 }
 

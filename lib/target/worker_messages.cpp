@@ -43,6 +43,20 @@ void Worker::carry_out(const ControlMessage& message) {
         case fence:
             answer(message);
             return;
+        case grant: {
+            ControlMessage reply = message;
+            reply.status         = chimney_->grant(now_, *message.share, message.key);
+            answer(reply);
+            return;
+        }
+        case withdraw:
+            chimney_->withdraw(*message.share, message.key);
+            answer(message);
+            return;
+        case withdraw_all:
+            FLUE_ASSERT(losses_.size() < losses_.capacity());
+            losses_.push_back({message, 0, now_});
+            return;
     }
 }
 
@@ -67,6 +81,13 @@ bool Worker::took_all(Loss& loss) {
 }
 
 bool Worker::finish(Loss& loss) {
+    if (loss.message.kind == ControlMessage::Kind::withdraw_all) {
+        if (answer_room() == 0 || !chimney_->withdraw_some(*loss.message.share)) {
+            return false;
+        }
+        answer(loss.message);
+        return true;
+    }
     queue::TargetQueue& queue = *loss.message.queue;
     if (loss.polls_left > 0) {
         if (!took_all(loss)) {

@@ -47,6 +47,24 @@ uint32_t receive_window(const flue_state& state, uint32_t asked) {
     return std::max(state.rcv_wnd_max, std::min(wanted, largest));
 }
 
+const char* claim_refusal(int error) {
+    switch (error) {
+        case EOPNOTSUPP:
+            return "to the target it is no connected TCP socket of its own network namespace";
+        case EACCES:
+            return "the target does not let this session have the connection: see flued's "
+                   "--allow-claim";
+        case EADDRINUSE:
+            return "the target has a connection with these addresses and ports";
+        case EDQUOT:
+            return "the session has reached its limit in the target";
+        case ENOMEM:
+            return "the target has no room for another connection";
+        default:
+            return "the target does not take the proof that the connection is ours";
+    }
+}
+
 /// Offload carries one hand-over from step to step.
 class Offload {
   public:
@@ -57,6 +75,7 @@ class Offload {
 
   private:
     HandoffError find_path();
+    HandoffError prove();
     HandoffError hold();
     HandoffError move(flue_socket_offload_result& result);
     HandoffError read_socket(const FrozenSocket& socket, flue_socket_offload_result& result);
@@ -88,6 +107,9 @@ HandoffError Offload::run(flue_socket_offload_result& result) {
     if (const HandoffError error = find_path(); error.failed()) {
         return error;
     }
+    if (const HandoffError error = prove(); error.failed()) {
+        return error;
+    }
     if (const HandoffError error = hold(); error.failed()) {
         return error;
     }
@@ -106,6 +128,15 @@ HandoffError Offload::find_path() {
     }
     next_hop_ = hop.value();
     return {};
+}
+
+/// Who has the socket may claim its connection, but the target wants to see it.
+HandoffError Offload::prove() {
+    Session& session = queue_.session();
+    if (!session.must_claim() || session.claim("flue_socket_offload", fd_)) {
+        return {};
+    }
+    return last_error(claim_refusal(errno));
 }
 
 /// From its completion on the target keeps the flow's packets: what comes later the kernel does not

@@ -5,8 +5,10 @@
 #include <cstring>
 #include <functional>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <string>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <thread>
 #include <unistd.h>
@@ -72,6 +74,26 @@ class Host {
   private:
     UniqueFd socket_;
     uint32_t tag_ = 0;
+};
+
+/// Two connected sockets on the loopback interface.
+struct LoopbackPair {
+    LoopbackPair() {
+        sockaddr_in address{};
+        address.sin_family      = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        auto* name              = reinterpret_cast<sockaddr*>(&address);
+        socklen_t length        = sizeof(address);
+        EXPECT_EQ(::bind(listener.get(), name, length), 0);
+        EXPECT_EQ(::listen(listener.get(), 1), 0);
+        EXPECT_EQ(::getsockname(listener.get(), name, &length), 0);
+        EXPECT_EQ(::connect(client.get(), name, length), 0);
+        server = UniqueFd{::accept(listener.get(), nullptr, nullptr)};
+    }
+
+    UniqueFd listener{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    UniqueFd client{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    UniqueFd server;
 };
 
 Message queue_request() {
@@ -248,6 +270,68 @@ TEST_F(TargetTest, hosts_that_vanish_make_room_for_others) {
             // The quota of two sessions holds for those being cleaned up too.
             std::this_thread::sleep_for(std::chrono::milliseconds{20});
         }
+    });
+}
+
+TEST_F(TargetTest, a_socket_shown_gives_its_tuple_once_and_to_this_session) {
+    with_host([&] {
+        Host host{options_.socket_path};
+        host.hello();
+        const LoopbackPair pair;
+        const std::array fd = {pair.client.get()};
+        EXPECT_EQ(host.status({}, MessageType::claim, fd), SessionStatus::ok);
+        const Message again = host.ask({}, MessageType::claim, fd).message;
+        EXPECT_EQ(again.status, static_cast<uint16_t>(SessionStatus::refused));
+        EXPECT_EQ(again.error, static_cast<uint32_t>(EADDRINUSE));
+        Host other{options_.socket_path};
+        other.hello();
+        EXPECT_EQ(other.status({}, MessageType::claim, fd), SessionStatus::refused);
+        // With the session its grants end.
+        EXPECT_EQ(host.status({}, MessageType::goodbye), SessionStatus::ok);
+        while (other.status({}, MessageType::claim, fd) != SessionStatus::ok) {
+            std::this_thread::yield();
+        }
+    });
+}
+
+TEST_F(TargetTest, what_proves_nothing_is_refused_by_name) {
+    options_.permissions.claim_rules.ranges.push_back(*parse_local_range("10.0.0.0/8"));
+    with_host([&] {
+        Host host{options_.socket_path};
+        host.hello();
+        const LoopbackPair pair;
+        const std::array connected = {pair.client.get()};
+        const std::array listening = {pair.listener.get()};
+        EXPECT_EQ(host.status({}, MessageType::claim, listening), SessionStatus::bad_socket);
+        EXPECT_EQ(host.status({}, MessageType::claim, connected), SessionStatus::not_permitted);
+        host.send({}, MessageType::claim);
+        EXPECT_TRUE(host.closed_by_target());
+    });
+}
+
+TEST_F(TargetTest, tuples_beyond_the_quota_of_held_ones_are_refused) {
+    options_.quotas.held = 1;
+    with_host([&] {
+        Host host{options_.socket_path};
+        host.hello();
+        const LoopbackPair first;
+        const LoopbackPair second;
+        const std::array one = {first.client.get()};
+        const std::array two = {second.client.get()};
+        EXPECT_EQ(host.status({}, MessageType::claim, one), SessionStatus::ok);
+        EXPECT_EQ(host.status({}, MessageType::claim, two), SessionStatus::quota);
+    });
+}
+
+TEST_F(TargetTest, socket_has_the_mode_and_the_group_that_were_asked_for) {
+    options_.permissions.socket_mode  = 0600;
+    options_.permissions.socket_group = std::to_string(::getegid());
+    with_host([&] {
+        struct stat status {};
+
+        EXPECT_EQ(::stat(options_.socket_path.c_str(), &status), 0);
+        EXPECT_EQ(status.st_mode & 0777, 0600u);
+        EXPECT_EQ(status.st_gid, ::getegid());
     });
 }
 

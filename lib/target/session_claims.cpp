@@ -1,0 +1,97 @@
+#include <cerrno>
+
+#include "target/log.hpp"
+#include "target/session.hpp"
+#include "target/socket_proof.hpp"
+
+/// What a session may have, and the proof of what it claims.
+///
+///   host --claim, socket--> checked --grant--> worker keeps the flow's packets --> checked again
+///
+/// The second check is the one that counts.  From the grant on nobody can set up a connection with
+/// this 4-tuple through the target, so a socket that still is connected has had it before.
+namespace flue::target {
+
+using queue::Message;
+using queue::SessionStatus;
+
+namespace {
+
+SessionStatus session_status(flue_status status) {
+    switch (static_cast<int>(status)) {
+        case FLUE_QUOTA:
+            return SessionStatus::quota;
+        case FLUE_TCP_ENTRIES:
+            return SessionStatus::no_memory;
+        default:
+            return SessionStatus::refused;
+    }
+}
+
+}  // namespace
+
+void Session::limit_shares() {
+    const Quotas& quotas = parts_.options->quotas;
+    for (queue::SessionShare& share : shares_) {
+        share.session_id        = parts_.id;
+        share.raw               = parts_.options->permissions.is_raw(parts_.peer);
+        share.held_max          = quotas.held;
+        share.connections.limit = quotas.connections;
+        share.requests.limit    = quotas.requests;
+    }
+}
+
+void Session::claim(const Message& request, UniqueFd socket) {
+    const auto key =
+        parts_.network ? prove_socket(socket.get(), *parts_.network) : SessionStatus::bad_socket;
+    if (!key.ok()) {
+        let_go(socket.get());
+        return reply(request, key.error());
+    }
+    if (!parts_.options->permissions.claim_rules.allow(key.value())) {
+        let_go(socket.get());
+        return reply(request, SessionStatus::not_permitted);
+    }
+    const uint32_t worker = parts_.steering->owner(key.value());
+    wait_.emplace(Wait{request, 1, false, Claim{std::move(socket), key.value(), worker}});
+    parts_.mail->post(worker,
+                      {.kind  = ControlMessage::Kind::grant,
+                       .tag   = message_tag(parts_.id, 0),
+                       .share = &shares_[worker],
+                       .key   = key.value()});
+}
+
+void Session::finish_claim() {
+    const Claim claim = std::move(*wait_->claim);
+    Message answer    = wait_->request;
+    wait_.reset();
+    const auto key       = prove_socket(claim.socket.get(), *parts_.network);
+    const bool is_theirs = key.ok() && key.value() == claim.key;
+    let_go(claim.socket.get());
+    auto status = SessionStatus::ok;
+    if (claim.status != FLUE_SUCCESS) {
+        status       = session_status(claim.status);
+        answer.error = status == SessionStatus::refused ? EADDRINUSE : 0;
+    } else if (!is_theirs) {
+        status = SessionStatus::bad_socket;
+        parts_.mail->post(claim.worker,
+                          {.kind  = ControlMessage::Kind::withdraw,
+                           .tag   = message_tag(parts_.id, 0),
+                           .share = &shares_[claim.worker],
+                           .key   = claim.key});
+    }
+    reply(answer, status);
+    serve();
+}
+
+void Session::withdraw_grants() {
+    for (uint32_t worker = 0; worker < parts_.mail->worker_count(); ++worker) {
+        parts_.mail->post(worker,
+                          {.kind  = ControlMessage::Kind::withdraw_all,
+                           .tag   = message_tag(parts_.id, 0),
+                           .share = &shares_[worker]});
+        ++withdrawals_unanswered_;
+    }
+}
+
+}  // namespace flue::target

@@ -1,0 +1,129 @@
+#include "target/socket_proof.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "base/unique_fd.hpp"
+
+namespace flue::target {
+
+namespace {
+
+// The kernel's numbers of TCP states (include/net/tcp_states.h), which tcp_info carries.
+enum KernelState : uint8_t {
+    kernel_established = 1,
+    kernel_fin_wait_1  = 4,
+    kernel_fin_wait_2  = 5,
+    kernel_close_wait  = 8,
+    kernel_last_ack    = 9,
+    kernel_closing     = 11,
+};
+
+template <typename T>
+std::optional<T> get_option(int fd, int level, int name) {
+    T value{};
+    socklen_t length = sizeof(value);
+    if (::getsockopt(fd, level, name, &value, &length) != 0) {
+        return std::nullopt;
+    }
+    return value;
+}
+
+bool is_synchronized(int fd) {
+    const auto info = get_option<tcp_info>(fd, IPPROTO_TCP, TCP_INFO);
+    if (!info) {
+        return false;
+    }
+    switch (info->tcpi_state) {
+        case kernel_established:
+        case kernel_fin_wait_1:
+        case kernel_fin_wait_2:
+        case kernel_close_wait:
+        case kernel_last_ack:
+        case kernel_closing:
+            return true;
+        default:
+            return false;
+    }
+}
+
+struct Endpoint {
+    wire::Family family = wire::Family::none;
+    wire::IpAddress address{};
+    uint16_t port = 0;
+};
+
+/// IPv4 on an IPv6 socket (::ffff:a.b.c.d) is IPv4 on the wire.
+std::optional<Endpoint> endpoint_of(const sockaddr_storage& name) {
+    Endpoint endpoint;
+    if (name.ss_family == AF_INET) {
+        const auto* in  = reinterpret_cast<const sockaddr_in*>(&name);
+        endpoint.family = wire::Family::ipv4;
+        endpoint.port   = ntohs(in->sin_port);
+        std::memcpy(endpoint.address.data(), &in->sin_addr, sizeof(in->sin_addr));
+        return endpoint;
+    }
+    if (name.ss_family != AF_INET6) {
+        return std::nullopt;
+    }
+    const auto* in6   = reinterpret_cast<const sockaddr_in6*>(&name);
+    const bool mapped = IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
+    endpoint.family   = mapped ? wire::Family::ipv4 : wire::Family::ipv6;
+    endpoint.port     = ntohs(in6->sin6_port);
+    std::memcpy(
+        endpoint.address.data(), in6->sin6_addr.s6_addr + (mapped ? 12 : 0), mapped ? 4 : 16);
+    return endpoint;
+}
+
+std::optional<Endpoint> name_of(int fd, int (*ask)(int, sockaddr*, socklen_t*)) {
+    sockaddr_storage name{};
+    socklen_t length = sizeof(name);
+    if (ask(fd, reinterpret_cast<sockaddr*>(&name), &length) != 0) {
+        return std::nullopt;
+    }
+    return endpoint_of(name);
+}
+
+}  // namespace
+
+std::optional<uint64_t> own_network() {
+    const UniqueFd socket{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    return get_option<uint64_t>(socket.get(), SOL_SOCKET, SO_NETNS_COOKIE);
+}
+
+Result<wire::FlowKey, queue::SessionStatus> prove_socket(int fd, uint64_t network) {
+    constexpr auto refused = queue::SessionStatus::bad_socket;
+    const auto domain      = get_option<int>(fd, SOL_SOCKET, SO_DOMAIN);
+    if ((domain != AF_INET && domain != AF_INET6) ||
+        get_option<int>(fd, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP ||
+        get_option<uint64_t>(fd, SOL_SOCKET, SO_NETNS_COOKIE) != network || !is_synchronized(fd)) {
+        return refused;
+    }
+    const auto local  = name_of(fd, [](int s, sockaddr* name, socklen_t* length) {
+        return ::getsockname(s, name, length);
+    });
+    const auto remote = name_of(fd, [](int s, sockaddr* name, socklen_t* length) {
+        return ::getpeername(s, name, length);
+    });
+    if (!local || !remote || local->family != remote->family) {
+        return refused;
+    }
+    return wire::FlowKey{.local       = local->address,
+                         .remote      = remote->address,
+                         .local_port  = local->port,
+                         .remote_port = remote->port,
+                         .family      = local->family};
+}
+
+void let_go(int fd) {
+    const auto lingering = get_option<linger>(fd, SOL_SOCKET, SO_LINGER);
+    if (lingering && lingering->l_onoff != 0 && lingering->l_linger > 0) {
+        const linger off{};
+        (void)::setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
+    }
+}
+
+}  // namespace flue::target

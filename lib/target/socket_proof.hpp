@@ -1,0 +1,26 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "base/result.hpp"
+#include "queue/session_protocol.hpp"
+#include "wire/fields.hpp"
+
+namespace flue::target {
+
+/// own_network returns what SO_NETNS_COOKIE says of the network namespace that the calling thread
+/// is in; nothing where the kernel does not say (before Linux 5.14).
+std::optional<uint64_t> own_network();
+
+/// prove_socket returns the 4-tuple of which having `fd` shows the ownership: a TCP socket in a
+/// synchronized state, of the network namespace `network`.  Of another one it shows nothing, as
+/// anybody makes namespaces of his own and sockets with any addresses in them.  Any descriptor is
+/// legal.  Errors: bad_socket.  Cost: some system calls; none waits for anybody.
+Result<wire::FlowKey, queue::SessionStatus> prove_socket(int fd, uint64_t network);
+
+/// let_go prepares a descriptor that a stranger sent for being closed: SO_LINGER would have the
+/// last close() of a socket wait, as long as the stranger likes.
+void let_go(int fd);
+
+}  // namespace flue::target
