@@ -48,6 +48,11 @@ void show_conns(const Options& options) {
     std::cout << (options.json ? conns.dump(2) + "\n" : conns_text(conns));
 }
 
+void tell(const Options& options, const std::string& name) {
+    testbed::TelemetryClient client{options.file_prefix};
+    std::cout << command(client, name);
+}
+
 int play_demo(const Options& options) {
     demo::DemoOptions wanted;
     wanted.scenes = options.scenes;
@@ -74,6 +79,14 @@ int run(int argc, char** argv) {
         view->add_flag("--json", options.json, "as JSON");
         view->fallthrough();
     }
+    auto* pause = app.add_subcommand(
+        "pause", "no new connections: hand-overs wait until `resume`, the others go on");
+    auto* upload_all = app.add_subcommand(
+        "upload-all", "asks every host to take its connections back, until `resume`");
+    auto* resume = app.add_subcommand("resume", "new connections are taken again");
+    for (auto* order : {pause, upload_all, resume}) {
+        order->fallthrough();
+    }
     auto* demo = app.add_subcommand(
         "demo", "plays and verifies five ways to hand over and close a connection");
     demo->add_option("--scene", options.scenes, "letters of the scenes to play")
@@ -87,6 +100,15 @@ int run(int argc, char** argv) {
     }
     if (conns->parsed()) {
         show_conns(options);
+    }
+    if (pause->parsed()) {
+        tell(options, "pause");
+    }
+    if (upload_all->parsed()) {
+        tell(options, "upload_all");
+    }
+    if (resume->parsed()) {
+        tell(options, "resume");
     }
     return demo->parsed() ? play_demo(options) : 0;
 }

@@ -136,6 +136,11 @@ json fetch_conns(testbed::TelemetryClient& client) {
     }
 }
 
+std::string command(testbed::TelemetryClient& client, const std::string& name) {
+    const auto workers = answer_of(client, "/flue/" + name).at("workers").get<uint64_t>();
+    return name + ": " + std::to_string(workers) + (workers == 1 ? " worker\n" : " workers\n");
+}
+
 std::string stats_text(const json& stats, const json& texts) {
     std::string text;
     add_ports(text, stats.at("ports"));

@@ -158,9 +158,12 @@ enum flue_event {
     FLUE_EVENT_REACHABILITY   = 0x87, /* conn: a neighbor that neither side has heard of for long: UPDATE it with
                                        * a newer host_reachability_ms */
     FLUE_EVENT_REATTACHED     = 0x88, /* after flue_reattach, once a connection; `info` = enum flue_tcp_state */
-    /* of the queue, conn is FLUE_NO_CONN */
-    FLUE_EVENT_PAUSE          = 0x89, /* offload nothing more: HOLDs and OFFLOADs wait until RESUME.  R27 */
-    FLUE_EVENT_UPLOAD_ALL     = 0x8a, /* please TERMINATE every connection, then paths and neighbors.  R116 */
+    /* of the queue: conn is FLUE_NO_CONN, `info` = the worker; one comes from each worker */
+    FLUE_EVENT_PAUSE          = 0x89, /* offload nothing more: HOLDs and OFFLOADs wait until RESUME, except that an
+                                       * OFFLOAD of a connection held before is carried out.  R27 */
+    FLUE_EVENT_UPLOAD_ALL     = 0x8a, /* please TERMINATE every connection, then paths and neighbors.  Until RESUME
+                                       * SENDs, graceful DISCONNECTs, HOLDs and OFFLOADs complete with
+                                       * UPLOAD_IN_PROGRESS.  R116 */
     FLUE_EVENT_RESUME         = 0x8b
 };
 

@@ -238,6 +238,7 @@ struct flue_socket_offload_result {
  *    Further descriptors of the same socket (dup, fork) are left with an unconnected socket.
  *    The TCP state may be any from ESTABLISHED to LAST-ACK.  If shutdown(SHUT_WR) was called and its FIN is not
  *    acknowledged, the rest of the disconnect is the target's: a DISCONNECT was posted, or the FIN was in flight alone.
+ *    While the target is paused (FLUE_EVENT_PAUSE) the call waits for FLUE_EVENT_RESUME; fd is as before until then.
  *    The connection's congestion control starts with the kernel's cwnd, ssthresh and round trip time.  Segments that
  *    arrived out of order are dropped, as RFC 2018 allows; the peer sends them again.
  *
@@ -254,7 +255,7 @@ struct flue_socket_offload_result {
  *    ENOMEM, EDQUOT the target, or the session, is at its limit
  *    EACCES         the target does not let this session have the connection: see flued's --allow-claim
  *    EMSGSIZE       the receive window is larger than the target allows
- *    EAGAIN         the socket did not stand still: another thread uses it
+ *    EAGAIN         the socket did not stand still: another thread uses it; or FLUE_EVENT_UPLOAD_ALL has come
  *    ECONNRESET     the target has gone.  Should it go after it took the connection, then fd is closed and the
  *                   connection lost with it: result->conn is not FLUE_NO_CONN
  *

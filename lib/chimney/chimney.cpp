@@ -79,6 +79,10 @@ void Chimney::Impl::carry_out(Instant now, QueueIndex slot, const flue_wr& wr) {
     if (!is_well_formed(wr)) {
         return answer(slot, wr, FLUE_BAD_REQUEST);
     }
+    return is_held_up(slot, wr) ? hold_up(slot, wr) : dispatch(now, slot, wr);
+}
+
+void Chimney::Impl::dispatch(Instant now, QueueIndex slot, const flue_wr& wr) {
     if (wr.object != FLUE_CONNECTION) {
         return carry_out_on_object(now, slot, wr);
     }
@@ -242,6 +246,7 @@ void Chimney::Impl::advance(Instant now) {
         if (queues[slot].lost) {
             make_orphans(now, slot);
         } else {
+            serve_initiates(now, slot);
             post_events(now, slot);
             queues[slot].queue->flush();
         }
@@ -349,7 +354,10 @@ void Chimney::attach(queue::TargetQueue& queue) {
         queues.emplace_back();
     }
     queues[static_cast<size_t>(index)] = {.queue = &queue};
-    queue.owner_index                  = static_cast<uint32_t>(index);
+    if (impl_->intake != Intake::open) {
+        queues[static_cast<size_t>(index)].events = event_of(impl_->intake);
+    }
+    queue.owner_index = static_cast<uint32_t>(index);
 }
 
 uint32_t Chimney::poll(Instant now, queue::TargetQueue& queue) {
@@ -382,6 +390,9 @@ void Chimney::lose(Instant /*now*/, queue::TargetQueue& queue, HostLoss policy) 
     slot.lost        = true;
     slot.policy      = policy;
     slot.next_orphan = slot.connections;
+    while (slot.initiates_front != no_request) {
+        impl_->pop_initiate(static_cast<QueueIndex>(queue.owner_index));
+    }
 }
 
 bool Chimney::detachable(const queue::TargetQueue& queue) const {
@@ -484,6 +495,14 @@ void Chimney::drop_item(ItemIndex item) {
     }
 }
 
+void Chimney::set_intake(Intake intake) {
+    impl_->set_intake(intake);
+}
+
+Intake Chimney::intake() const {
+    return impl_->intake;
+}
+
 tcp::Engine& Chimney::engine() {
     return impl_->engine;
 }
@@ -518,7 +537,8 @@ uint32_t Chimney::list(ConnIndex from, std::span<ConnectionInfo> out) const {
 Chimney::Usage Chimney::usage() const {
     return {.tcp            = impl_->engine.usage(),
             .held           = impl_->held_count,
-            .receive_items  = impl_->requests.used_count(),
+            .receive_items  = impl_->requests.used_count() - impl_->initiate_count,
+            .initiates      = impl_->initiate_count,
             .time_waits     = impl_->time_waits.used_count(),
             .nic_references = impl_->nic_references};
 }

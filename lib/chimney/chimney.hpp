@@ -32,6 +32,13 @@ enum class HostLoss : uint8_t {
     abort,  ///< RST
 };
 
+/// Whether new connections are taken.  Contract 2.10
+enum class Intake : uint8_t {
+    open,
+    paused,         ///< HOLDs and OFFLOADs wait; an OFFLOAD of what is held already does not.  R27
+    uploading_all,  ///< hosts shall take everything back: initiates and SENDs are refused.  R116
+};
+
 /// Where a connection is in its offload, beside its TCP state.
 enum class OffloadState : uint8_t {
     free,
@@ -78,6 +85,11 @@ class Chimney {
     void withdraw(queue::SessionShare& share, const wire::FlowKey& key);
     /// withdraw_some takes grants of a session that ends back.  False: there are more.
     [[nodiscard]] bool withdraw_some(queue::SessionShare& share);
+
+    /// set_intake tells every queue, those attached later too.  From uploading_all only `open`
+    /// leads back.
+    void set_intake(Intake intake);
+    [[nodiscard]] Intake intake() const;
 
     // ---------------------------------------------------------------- wire side
 
@@ -153,6 +165,7 @@ class Chimney {
         tcp::Engine::Usage tcp;
         uint32_t held           = 0;
         uint32_t receive_items  = 0;
+        uint32_t initiates      = 0;  ///< that wait for the intake to open
         uint32_t time_waits     = 0;
         uint32_t nic_references = 0;
     };

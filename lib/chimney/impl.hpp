@@ -27,6 +27,7 @@ struct Chimney::Impl {
     /// another queue's.
     [[nodiscard]] ConnIndex find(QueueIndex slot, flue_conn handle) const;
     void carry_out(Instant now, QueueIndex slot, const flue_wr& wr);
+    void dispatch(Instant now, QueueIndex slot, const flue_wr& wr);
     void carry_out_on_connection(Instant now, QueueIndex slot, ConnIndex index, const flue_wr& wr);
     /// complete answers a request of the connection, unless its host is gone.
     void complete(
@@ -78,6 +79,18 @@ struct Chimney::Impl {
     /// settle_requests brings the session's figure of outstanding requests up to date with the
     /// queue's.
     void settle_requests(QueueSlot& slot);
+
+    // ---------------------------------------------------------------- intake.cpp: PAUSE,
+    // UPLOAD_ALL, RESUME
+
+    void set_intake(Intake to);
+    /// is_held_up: the request has to wait for the intake to open, or is refused.
+    [[nodiscard]] bool is_held_up(QueueIndex slot, const flue_wr& wr) const;
+    void hold_up(QueueIndex slot, const flue_wr& wr);
+    /// serve_initiates goes on with what has waited, in order and in bounded steps.
+    void serve_initiates(Instant now, QueueIndex slot);
+    void pop_initiate(QueueIndex slot);
+    [[nodiscard]] bool post_queue_events(QueueIndex slot);
 
     // ---------------------------------------------------------------- initiate.cpp: HOLD, OFFLOAD,
     // RELEASE, QUERY
@@ -199,6 +212,8 @@ struct Chimney::Impl {
     SharedPool request_pool;
     std::vector<ConnIndex> revisit;              ///< of settle_later
     std::vector<tcp::ByteRef> refused_payloads;  ///< stored for an OFFLOAD that then failed
+    Intake intake           = Intake::open;
+    uint32_t initiate_count = 0;  ///< HOLDs and OFFLOADs that wait, all queues together
     uint32_t held_count     = 0;
     uint32_t nic_references = 0;
     Counters counters;

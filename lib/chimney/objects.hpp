@@ -114,17 +114,39 @@ struct ForwardedSegment {
     std::span<const std::byte> payload;
 };
 
+/// What a queue's host has not been told yet about the intake.
+enum QueueEventBit : uint8_t {
+    queue_event_pause      = 0x01,
+    queue_event_upload_all = 0x02,
+    queue_event_resume     = 0x04,
+};
+
+inline uint8_t event_of(Intake intake) {
+    switch (intake) {
+        case Intake::open:
+            return queue_event_resume;
+        case Intake::paused:
+            return queue_event_pause;
+        case Intake::uploading_all:
+            return queue_event_upload_all;
+    }
+    return 0;
+}
+
 /// A queue that is attached, and the connections that belong to it.
 struct QueueSlot {
-    queue::TargetQueue* queue  = nullptr;
-    ConnIndex connections      = tcp::no_conn;
-    ConnIndex events_front     = tcp::no_conn;
-    ConnIndex events_back      = tcp::no_conn;
-    ConnIndex next_orphan      = tcp::no_conn;  ///< once lost: where making orphans goes on
-    uint32_t region_references = 0;
-    uint32_t requests_counted  = 0;  ///< of its outstanding ones, in the session's figure
-    bool lost                  = false;
-    HostLoss policy            = HostLoss::drain;
+    queue::TargetQueue* queue    = nullptr;
+    ConnIndex connections        = tcp::no_conn;
+    ConnIndex events_front       = tcp::no_conn;
+    ConnIndex events_back        = tcp::no_conn;
+    ConnIndex next_orphan        = tcp::no_conn;  ///< once lost: where making orphans goes on
+    uint32_t region_references   = 0;
+    RequestIndex initiates_front = no_request;  ///< HOLDs and OFFLOADs that wait, FIFO
+    RequestIndex initiates_back  = no_request;
+    uint8_t events               = 0;  ///< QueueEventBit
+    uint32_t requests_counted    = 0;  ///< of its outstanding ones, in the session's figure
+    bool lost                    = false;
+    HostLoss policy              = HostLoss::drain;
 };
 
 }  // namespace flue::chimney

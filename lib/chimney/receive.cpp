@@ -140,6 +140,9 @@ void Chimney::Impl::raise(ConnIndex index, uint8_t event) {
 
 void Chimney::Impl::post_events(Instant now, QueueIndex slot_index) {
     QueueSlot& slot = queues[slot_index];
+    if (!post_queue_events(slot_index)) {
+        return;
+    }
     while (slot.events_front != tcp::no_conn && post_events_of(slot.events_front)) {
         const ConnIndex index = slot.events_front;
         slot.events_front     = connections[index].next_event;

@@ -16,6 +16,9 @@ flue_status Chimney::Impl::may_send(ConnIndex index, uint8_t opcode) const {
     if (connection.state == OffloadState::uploading) {
         return FLUE_UPLOAD_IN_PROGRESS;  // R42, R98
     }
+    if (intake == Intake::uploading_all) {
+        return FLUE_UPLOAD_IN_PROGRESS;  // R116; a DISCONNECT may not overtake such a SEND
+    }
     if ((connection.flags & flag_send_broken) != 0) {
         return FLUE_INVALID_STATE;
     }

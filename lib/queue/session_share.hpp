@@ -26,6 +26,7 @@ struct SessionShare {
     std::array<Relaxed<uint64_t>, statuses> refusals;  ///< by enum flue_status
 
     uint32_t grants_front = UINT32_MAX;  ///< the chimney's list of granted 4-tuples
+    uint32_t initiates    = 0;           ///< HOLDs and OFFLOADs that wait for the end of a pause
 
     void count_refusal(uint8_t status) { refusals[status % statuses].add(1); }
 };

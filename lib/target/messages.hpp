@@ -57,11 +57,20 @@ struct WorkerCounters {
     uint64_t idle_turns     = 0;
 };
 
+/// What a worker does before it copies its figures.
+enum class Order : uint8_t {
+    none,
+    pause,       ///< chimney::Intake::paused
+    upload_all,  ///< chimney::Intake::uploading_all
+    resume,      ///< chimney::Intake::open
+};
+
 /// A copy of a worker's figures, made by the worker when asked for.
 struct WorkerSnapshot {
     static constexpr uint32_t page_max = 20;
 
-    tcp::ConnIndex list_from           = 0;  ///< in: first connection to be listed
+    Order order                        = Order::none;  ///< in
+    tcp::ConnIndex list_from           = 0;            ///< in: first connection to be listed
     uint32_t list_count                = 0;
     Instant now;
     WorkerCounters worker;
@@ -71,6 +80,7 @@ struct WorkerSnapshot {
     chimney::Chimney::Counters chimney;
     tcp::Engine::Counters engine;
     chimney::Chimney::Usage usage;
+    chimney::Intake intake  = chimney::Intake::open;
     uint32_t flows          = 0;
     uint32_t queues         = 0;
     uint32_t held_packets   = 0;

@@ -291,6 +291,14 @@ bool Telemetry::start() {
         Command{"/flue/usage",
                 call<&Telemetry::usage>,
                 "Objects in use, all workers together. No parameters"},
+        Command{"/flue/pause",
+                call<&Telemetry::pause>,
+                "Have hosts and workers offload nothing more. No parameters"},
+        Command{"/flue/upload_all",
+                call<&Telemetry::upload_all>,
+                "Ask hosts to take all connections back. No parameters"},
+        Command{
+            "/flue/resume", call<&Telemetry::resume>, "End of pause and upload_all. No parameters"},
     };
     {
         const std::lock_guard lock{registered_mutex};
@@ -310,13 +318,14 @@ bool Telemetry::start() {
     return true;
 }
 
-const WorkerSnapshot* Telemetry::ask(uint32_t worker, tcp::ConnIndex list_from) {
+const WorkerSnapshot* Telemetry::ask(uint32_t worker, tcp::ConnIndex list_from, Order order) {
     WorkerSnapshot& snapshot = snapshots_[worker];
     // An earlier question that timed out may be answered any moment.
     if (!snapshot.done.load(std::memory_order_acquire)) {
         return nullptr;
     }
     snapshot.list_from = list_from;
+    snapshot.order     = order;
     snapshot.done.store(false, std::memory_order_relaxed);
     queue::Ring<WorkerSnapshot*> snapshots = parts_.lanes[worker].snapshots;
     if (snapshots.enqueue(std::span{questions_}.subspan(worker, 1)) == 0) {
@@ -408,6 +417,28 @@ int Telemetry::ports(rte_tel_data* answer) {
     return 0;
 }
 
+int Telemetry::command(Order order, rte_tel_data* answer) {
+    uint32_t obeyed = 0;
+    for (uint32_t worker = 0; worker < snapshots_.size(); ++worker) {
+        obeyed += ask(worker, tcp::no_conn, order) != nullptr ? 1u : 0u;
+    }
+    rte_tel_data_start_dict(answer);
+    rte_tel_data_add_dict_u64(answer, "workers", obeyed);
+    return obeyed == snapshots_.size() ? 0 : -1;
+}
+
+int Telemetry::pause(rte_tel_data* answer) {
+    return command(Order::pause, answer);
+}
+
+int Telemetry::upload_all(rte_tel_data* answer) {
+    return command(Order::upload_all, answer);
+}
+
+int Telemetry::resume(rte_tel_data* answer) {
+    return command(Order::resume, answer);
+}
+
 int Telemetry::usage(rte_tel_data* answer) {
     Sums sums;
     const bool answered = for_workers(nullptr, [&](const WorkerSnapshot& snapshot) {
@@ -416,6 +447,8 @@ int Telemetry::usage(rte_tel_data* answer) {
         sums.add("time_waits", snapshot.usage.time_waits);
         sums.add("send_items", snapshot.usage.tcp.send_items);
         sums.add("receive_items", snapshot.usage.receive_items);
+        sums.add("initiates_waiting", snapshot.usage.initiates);
+        sums.add("workers_paused", snapshot.intake != chimney::Intake::open ? 1 : 0);
         sums.add("receive_chunks", snapshot.usage.tcp.receive_chunks);
         sums.add("nic_references", snapshot.usage.nic_references);
         sums.add("flows", snapshot.flows);

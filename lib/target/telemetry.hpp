@@ -20,9 +20,11 @@ namespace flue::target {
 ///   /flue/stats[,WORKER]      counters, all workers together or of one
 ///   /flue/drops[,WORKER]      why segments were not processed: name -> count
 ///   /flue/drop_text           name -> what it means
-///   /flue/conns,WORKER,FROM   up to a page of connections of a worker, from index FROM on; an
-///   empty list ends /flue/ports               how each port is used /flue/usage objects in use,
-///   all workers together
+///   /flue/conns,WORKER,FROM   up to a page of connections of a worker, from index FROM on;
+///                             an empty list ends
+///   /flue/ports               how each port is used
+///   /flue/usage               objects in use, all workers together
+///   /flue/pause, /flue/upload_all, /flue/resume   whether new connections are taken.  R27, R116
 ///
 /// Workers are asked by message and fill in a copy; live data is not shared.
 /// Thread: rte_telemetry's, one a client, one at a time.
@@ -49,10 +51,17 @@ class Telemetry {
     int conns(const char* parameters, rte_tel_data* answer);
     int ports(rte_tel_data* answer);
     int usage(rte_tel_data* answer);
+    int pause(rte_tel_data* answer);
+    int upload_all(rte_tel_data* answer);
+    int resume(rte_tel_data* answer);
 
   private:
     /// ask has a worker fill its snapshot.  Null: it does not answer.
-    [[nodiscard]] const WorkerSnapshot* ask(uint32_t worker, tcp::ConnIndex list_from);
+    [[nodiscard]] const WorkerSnapshot* ask(uint32_t worker,
+                                            tcp::ConnIndex list_from,
+                                            Order order = Order::none);
+    /// command gives every worker an order and answers how many have carried it out.
+    int command(Order order, rte_tel_data* answer);
     /// for_workers calls `add` with the snapshot of one worker, or of each.
     template <typename Add>
     [[nodiscard]] bool for_workers(const char* parameters, Add add);

@@ -148,6 +148,7 @@ class Worker final : public chimney::Environment, private ItemReferences {
     [[nodiscard]] bool finish(Loss& loss);
     void answer_losses();
     void answer_snapshots();
+    void obey(Order order);
     void fill(WorkerSnapshot& snapshot) const;
 
     Parts parts_;

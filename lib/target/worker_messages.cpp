@@ -114,8 +114,23 @@ void Worker::answer_snapshots() {
     queue::Ring<WorkerSnapshot*> snapshots = parts_.lanes[parts_.index].snapshots;
     const uint32_t count                   = snapshots.dequeue(asked);
     for (WorkerSnapshot* snapshot : std::span{asked}.first(count)) {
+        obey(snapshot->order);
         fill(*snapshot);
         snapshot->done.store(true, std::memory_order_release);  // S1
+    }
+}
+
+void Worker::obey(Order order) {
+    switch (order) {
+        using enum Order;
+        case none:
+            return;
+        case pause:
+            return chimney_->set_intake(chimney::Intake::paused);
+        case upload_all:
+            return chimney_->set_intake(chimney::Intake::uploading_all);
+        case resume:
+            return chimney_->set_intake(chimney::Intake::open);
     }
 }
 
@@ -138,6 +153,7 @@ void Worker::fill(WorkerSnapshot& snapshot) const {
     snapshot.chimney        = chimney_->counters();
     snapshot.engine         = chimney_->engine().counters();
     snapshot.usage          = chimney_->usage();
+    snapshot.intake         = chimney_->intake();
     snapshot.flows          = flows_.count();
     snapshot.queues         = static_cast<uint32_t>(queues_.size());
     snapshot.held_packets   = held_.total();

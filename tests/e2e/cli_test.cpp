@@ -1,4 +1,6 @@
+#include <cerrno>
 #include <gtest/gtest.h>
+#include <thread>
 
 #include "peer.hpp"
 #include "rig.hpp"
@@ -37,6 +39,39 @@ TEST(Cli, conns_and_stats_show_an_offloaded_connection_as_text_and_as_json) {
     EXPECT_NE(text.find(testbed::Bottle::remote_ipv4), std::string::npos) << text;
     EXPECT_NE(flue(rig, {"stats", "--json"}).find("\"offloads\": 1"), std::string::npos);
     EXPECT_NE(flue(rig, {"stats"}).find("offloads"), std::string::npos);
+}
+
+TEST(Cli, R27_R116_pause_upload_all_and_resume_reach_hosts_and_their_requests) {
+    Rig rig;
+    Session session(rig, 1 << 20);
+    SocketPair pair = connect_pair(rig.bottle().host(), rig.bottle().remote(), false);
+    EXPECT_EQ(flue(rig, {"pause"}), "pause: 1 worker\n");
+    EXPECT_EQ(session.wait().opcode, FLUE_EVENT_PAUSE);
+    EXPECT_EQ(rig.usage().at("workers_paused"), 1u);
+
+    std::thread other{[&rig] { EXPECT_EQ(flue(rig, {"resume"}), "resume: 1 worker\n"); }};
+    flue_socket_offload_options options{};
+    options.mr       = session.region();
+    options.mr_bytes = 1 << 20;
+    flue_socket_offload_result handed{};
+    const int offloaded =
+        flue_socket_offload(session.queue(), pair.host.release(), &options, &handed);
+    other.join();
+    ASSERT_EQ(offloaded, 0) << flue_error_text();
+    EXPECT_EQ(session.wait().opcode, FLUE_EVENT_RESUME);
+
+    EXPECT_EQ(flue(rig, {"upload-all"}), "upload_all: 1 worker\n");
+    EXPECT_EQ(session.wait().opcode, FLUE_EVENT_UPLOAD_ALL);
+    session.post(FLUE_OP_SEND, handed.conn, 1, session.range(0, 100));
+    EXPECT_EQ(session.wait().status, FLUE_UPLOAD_IN_PROGRESS);
+    SocketPair late = connect_pair(rig.bottle().host(), rig.bottle().remote(), false);
+    EXPECT_EQ(flue_socket_offload(session.queue(), late.host.get(), &options, nullptr), -1);
+    EXPECT_EQ(errno, EAGAIN) << flue_error_text();
+
+    Session newcomer(rig, 4096);
+    EXPECT_EQ(newcomer.wait().opcode, FLUE_EVENT_UPLOAD_ALL);
+    session.post(FLUE_OP_TERMINATE, handed.conn, 2, session.range(0, sizeof(flue_state)));
+    EXPECT_EQ(session.wait().status, FLUE_SUCCESS);
 }
 
 TEST(Cli, without_a_target_it_says_what_to_do) {

@@ -30,6 +30,8 @@ HandoffError error_of(const flue_wc& wc) {
             return {EACCES, "the target does not let this session have the connection"};
         case FLUE_TCP_RCV_WINDOW:
             return {EMSGSIZE, "the connection's receive window is larger than the target allows"};
+        case FLUE_UPLOAD_IN_PROGRESS:
+            return {EAGAIN, "the target takes no connections now: it has asked for all it has"};
         case FLUE_BAD_CONNECTION:
             return {ENOENT, "the target has no such connection"};
         case FLUE_INVALID_STATE:
