@@ -47,6 +47,10 @@ void add_ports(CLI::App& app, target::Options& options) {
         ->check(CLI::Range(0, 1024))
         ->capture_default_str();
     app.add_option(
+           "--vlan", options.vlans, "VLAN that connections may use; may be repeated (default: any)")
+        ->check(CLI::Range(1, 4094))
+        ->allow_extra_args(false);
+    app.add_option(
            "--idle-sleep",
            options.idle_sleep_us,
            "Microseconds that a worker sleeps after having found nothing to do for a while; 0 = "

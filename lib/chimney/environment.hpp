@@ -25,6 +25,14 @@ class Environment {
         uint16_t owner = 0;  ///< with not_owner: the worker that the NIC sends this flow to
     };
 
+    enum class LinkCheck : uint8_t { ok, unknown_mac, unknown_vlan, mtu_too_large };
+
+    /// check_link says whether frames can be sent from this address (zero = the port's own), with
+    /// this VLAN tag (0 = none) and IP packets of `mtu` bytes.
+    [[nodiscard]] virtual LinkCheck check_link(const wire::MacAddress& source_mac,
+                                               uint16_t vlan_id,
+                                               uint16_t mtu) const = 0;
+
     /// claim enters the tuple into the flow table under `index`; from now on its segments are
     /// looked up there.
     virtual ClaimResult claim(const wire::FlowKey& key, ConnIndex index) = 0;

@@ -130,7 +130,15 @@ struct Chimney::Impl {
     // INVALIDATE
 
     void update(Instant now, ConnIndex index, const flue_wr& wr);
+    [[nodiscard]] flue_status apply_update(Instant now, ConnIndex index, const flue_state& block);
     void invalidate(Instant now, ConnIndex index, const flue_wr& wr);
+
+    /// check_link asks the environment whether frames of this kind can be sent.
+    [[nodiscard]] flue_status check_link(const wire::MacAddress& source_mac,
+                                         uint16_t vlan_id,
+                                         uint16_t path_mtu) const;
+    /// stop_sending is what an invalidated connection is left with: TERMINATE and QUERY.
+    void stop_sending(ConnIndex index);
 
     // ---------------------------------------------------------------- forward.cpp: FORWARD
 

@@ -90,6 +90,11 @@ void Chimney::Impl::offload(Instant now, QueueIndex slot, const flue_wr& wr) {
     if (!block.ok()) {
         return answer(slot, wr, block.error());
     }
+    const wire::FlowHeader& flow = block.value().flow;
+    const flue_status link       = check_link(flow.source_mac, flow.vlan_id, flow.path_mtu);
+    if (link != FLUE_SUCCESS) {
+        return answer(slot, wr, link);
+    }
     const uint32_t backlog_bytes = wr.sge_count == 2 ? wr.sge[1].length : 0;
     if (backlog_bytes != block.value().receive_backlog_bytes) {
         return answer(slot, wr, FLUE_BAD_LENGTH, block.value().receive_backlog_bytes);
@@ -239,6 +244,7 @@ void Chimney::Impl::query(Instant now, ConnIndex index, const flue_wr& wr) {
     tcp::Delegated state;
     engine.snapshot(now, index, state);
     write_constant_and_cached(flows[index], engine.parameters(index), block);
+    block.send_backlog_wanted_bytes = UINT32_MAX;  // R14
     write_delegated(state, engine.send_backlog(index), engine.readable(index), block);
     std::memcpy(range->data, &block, sizeof(block));
     complete(index, wr.wr_id, wr.opcode, FLUE_SUCCESS, sizeof(block));

@@ -23,11 +23,6 @@ uint32_t checksum_of(flue_state block) {
     return crc32c(std::as_bytes(std::span(&block, 1)));
 }
 
-bool is_sound(const flue_state& block) {
-    return block.version == FLUE_STATE_VERSION && block.size == sizeof(flue_state) &&
-           block.checksum == checksum_of(block);
-}
-
 bool has_legal_address(const flue_state& block) {
     if (block.family == 6) {
         return true;
@@ -45,7 +40,7 @@ bool has_legal_constants(const flue_state& block) {
                                            FLUE_CACHED_MAX_RT_RESTART | FLUE_CACHED_UPDATE_RCV_WND;
     const bool scaling      = (block.const_flags & FLUE_CONST_WINDOW_SCALING) != 0;
     const uint8_t shift_max = scaling ? 14 : 0;
-    const uint16_t mtu_min  = block.family == 6 ? 1280 : 68;
+    const uint16_t mtu_min  = path_mtu_min(static_cast<wire::Family>(block.family));
     return (block.const_flags & ~known_flags) == 0 && block.snd_wind_shift <= shift_max &&
            block.rcv_wind_shift <= shift_max && block.remote_mss >= mss_min &&
            block.path_mtu >= mtu_min && block.ttl != 0 && block.vlan_id < 4095 &&
@@ -186,6 +181,11 @@ uint16_t payload_mss(wire::Family family, uint16_t path_mtu, uint16_t remote_mss
     const uint16_t ip_bytes = family == wire::Family::ipv6 ? ipv6_header_bytes : ipv4_header_bytes;
     const int room          = path_mtu - ip_bytes - tcp_header_bytes;
     return static_cast<uint16_t>(std::clamp<int>(room, 1, remote_mss));
+}
+
+bool is_sound(const flue_state& block) {
+    return block.version == FLUE_STATE_VERSION && block.size == sizeof(flue_state) &&
+           block.checksum == checksum_of(block);
 }
 
 Result<wire::FlowKey, flue_status> read_flow_key(const flue_state& block) {

@@ -15,6 +15,9 @@ struct StateBlock {
     uint32_t receive_backlog_bytes = 0;
 };
 
+/// is_sound: version, size and checksum fit.
+bool is_sound(const flue_state& block);
+
 /// read_flow_key checks the block's version, size and checksum and reads what names the connection.
 /// Any content is legal.  Errors: FLUE_BAD_STATE.
 Result<wire::FlowKey, flue_status> read_flow_key(const flue_state& block);
@@ -38,5 +41,10 @@ void write_constant_and_cached(const wire::FlowHeader& flow,
 
 /// payload_mss returns min(path MTU - headers, remote MSS), options not taken off.
 uint16_t payload_mss(wire::Family family, uint16_t path_mtu, uint16_t remote_mss);
+
+/// path_mtu_min returns what every path of the family lets through.  RFC 791, RFC 8200 §5
+constexpr uint16_t path_mtu_min(wire::Family family) {
+    return family == wire::Family::ipv6 ? 1280 : 68;
+}
 
 }  // namespace flue::chimney

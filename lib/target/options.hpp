@@ -27,6 +27,7 @@ struct Options {
     std::vector<std::string> ports;  ///< ethdev names
     std::vector<std::string>
         exception_taps;  ///< one a port; "none" = frames that are not offloaded are dropped
+    std::vector<uint16_t> vlans;  ///< that connections may be tagged with; none = any
     std::string socket_path   = "/run/flued.sock";
 
     uint32_t connections      = 4096;

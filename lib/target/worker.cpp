@@ -165,6 +165,28 @@ void Worker::flush_exceptions() {
 
 // ---------------------------------------------------------------- chimney::Environment
 
+chimney::Environment::LinkCheck Worker::check_link(const wire::MacAddress& source_mac,
+                                                   uint16_t vlan_id,
+                                                   uint16_t mtu) const {
+    const std::vector<uint16_t>& vlans = parts_.options->vlans;
+    const bool is_own                  = source_mac == wire::MacAddress{};
+    bool is_known                      = false;
+    uint16_t mtu_max                   = 0;
+    for (const Port& port : parts_.ports) {
+        if (is_own || port.mac == source_mac) {
+            is_known = true;
+            mtu_max  = std::max(mtu_max, port.mtu);
+        }
+    }
+    if (!is_known) {
+        return LinkCheck::unknown_mac;
+    }
+    if (vlan_id != 0 && !vlans.empty() && std::ranges::find(vlans, vlan_id) == vlans.end()) {
+        return LinkCheck::unknown_vlan;
+    }
+    return mtu > mtu_max ? LinkCheck::mtu_too_large : LinkCheck::ok;
+}
+
 chimney::Environment::ClaimResult Worker::claim(const wire::FlowKey& key, tcp::ConnIndex index) {
     FLUE_ASSERT(index < side_by_connection_.size());
     const uint16_t owner = parts_.steering->owner(key);

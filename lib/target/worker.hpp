@@ -62,6 +62,9 @@ class Worker final : public chimney::Environment, private ItemReferences {
     }
 
     // chimney::Environment
+    [[nodiscard]] LinkCheck check_link(const wire::MacAddress& source_mac,
+                                       uint16_t vlan_id,
+                                       uint16_t mtu) const override;
     ClaimResult claim(const wire::FlowKey& key, tcp::ConnIndex index) override;
     void rebind(const wire::FlowKey& key, tcp::ConnIndex index) override;
     void unclaim(const wire::FlowKey& key) override;

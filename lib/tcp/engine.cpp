@@ -201,6 +201,11 @@ Engine::Refusal Engine::adopt(Instant now,
     return impl_->adopt(index, parameters, state);
 }
 
+void Engine::update(Instant now, ConnIndex index, const Parameters& parameters, uint8_t flags) {
+    impl_->clock(now);
+    impl_->update(impl_->at(index), parameters, flags);
+}
+
 void Engine::snapshot(Instant now, ConnIndex index, Delegated& state) const {
     impl_->snapshot(now, index, state);
 }
@@ -215,6 +220,10 @@ State Engine::state(ConnIndex index) const {
 
 UploadReason Engine::upload_reason(ConnIndex index) const {
     return static_cast<UploadReason>(impl_->at(index).cold.upload_reason);
+}
+
+Seq Engine::snd_una(ConnIndex index) const {
+    return impl_->at(index).tcb.snd_una;
 }
 
 uint32_t Engine::free_items() const {
@@ -250,6 +259,14 @@ void Engine::abort(Instant now, ConnIndex index) {
 
 void Engine::stop(ConnIndex index) {
     impl_->stop(impl_->at(index));
+}
+
+void Engine::invalidate(ConnIndex index) {
+    const Conn c = impl_->at(index);
+    if (c.cold.upload_reason == static_cast<uint8_t>(UploadReason::none)) {
+        impl_->request_upload(c, UploadReason::invalid_state);
+    }
+    impl_->stop(c);
 }
 
 ItemIndex Engine::front_item(ConnIndex index) const {

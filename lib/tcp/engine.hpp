@@ -111,6 +111,13 @@ struct Parameters {
     uint32_t max_rt_ms      = 0;
 };
 
+/// What an update does beside changing values.
+enum UpdateFlag : uint8_t {
+    update_restart_keep_alive = 0x01,  ///< the keepalive timer starts afresh
+    update_restart_max_rt     = 0x02,  ///< the time spent on retransmitting counts from now.  R30
+    update_tell_window        = 0x04,  ///< rcv_wnd_max has changed: an ACK says so.  R29
+};
+
 /// A TCP engine for synchronized connections: segments and time in, segments and notices out.
 ///
 /// It does no I/O, reads no clock, no payload byte and no global, and allocates only in its
@@ -141,6 +148,11 @@ class Engine {
                                 const Parameters& parameters,
                                 const Delegated& state);
 
+    /// update changes what is cached in `parameters`: nagle, keepalive, mss, rcv_wnd_max, max_rt.
+    /// The window's right edge never moves left: a smaller rcv_wnd_max shuts it as data comes in.
+    /// Segments cut from now on, retransmissions too, obey the mss.  In any state.
+    void update(Instant now, ConnIndex index, const Parameters& parameters, uint8_t flags);
+
     /// snapshot writes the delegated state as of now and changes nothing.
     void snapshot(Instant now, ConnIndex index, Delegated& state) const;
 
@@ -152,6 +164,8 @@ class Engine {
     /// parameters returns what adopt was given.
     [[nodiscard]] Parameters parameters(ConnIndex index) const;
     [[nodiscard]] UploadReason upload_reason(ConnIndex index) const;
+    /// snd_una moves when the peer acknowledges something new.
+    [[nodiscard]] Seq snd_una(ConnIndex index) const;
 
     // ---------------------------------------------------------------- sending
 
@@ -184,6 +198,9 @@ class Engine {
     /// stop freezes the connection: nothing more is sent or processed (terminate, invalidate,
     /// mandatory upload).
     void stop(ConnIndex index);
+
+    /// invalidate is stop, and asks for the upload unless that was done before.  R33, R35
+    void invalidate(ConnIndex index);
 
     /// front_item returns the oldest posted item that was not popped, or no_item.  Internal FINs
     /// are not shown.

@@ -10,11 +10,7 @@ namespace flue::tcp {
 
 namespace {
 
-constexpr uint16_t mss_min = 48;  ///< leaves 8 bytes beside a full set of options, as Linux has it
-constexpr uint32_t window_max            = 1U << 30;
-constexpr uint8_t wind_shift_max         = 14;  ///< RFC 7323 §2.3
-constexpr uint32_t ka_timeout_default_ms = 7'200'000;
-constexpr uint32_t timer_ms_max          = INT32_MAX;
+constexpr uint8_t wind_shift_max = 14;  ///< RFC 7323 §2.3
 
 bool adoptable_state(State state) {
     return state != State::closed && state != State::time_wait;
@@ -122,8 +118,7 @@ Engine::Refusal Engine::Impl::adopt(ConnIndex index,
         tcb.cwnd = congestion::initial_window(tcb);
     }
     tcb.rcv_nxt     = state.rcv_nxt;
-    tcb.rcv_wnd_max = std::max(parameters.rcv_wnd_max,
-                               1U << parameters.rcv_wind_shift);  // else it could never open
+    tcb.rcv_wnd_max = receive_window_of(parameters.rcv_wnd_max, parameters.rcv_wind_shift);
     tcb.rcv_adv =
         state.rcv_nxt + std::min(state.rcv_wnd, uint32_t{UINT16_MAX} << parameters.rcv_wind_shift);
     tcb.last_ack_sent = state.rcv_nxt;
@@ -137,9 +132,7 @@ Engine::Refusal Engine::Impl::adopt(ConnIndex index,
     cold.recover        = recovers_something(state) ? state.recover : state.snd_una - 1;
     cold.max_snd_wnd    = std::max(state.max_snd_wnd, state.snd_wnd);
     cold.max_rt_ms      = parameters.max_rt_ms;
-    cold.ka_timeout_ms  = parameters.ka_timeout_ms != 0
-                              ? std::min(parameters.ka_timeout_ms, timer_ms_max)
-                              : ka_timeout_default_ms;
+    cold.ka_timeout_ms  = keep_alive_timeout_ms(parameters);
     cold.ka_interval_ms = std::min(parameters.ka_interval_ms, timer_ms_max);
     cold.ka_probe_count = parameters.ka_probe_count;
     cold.challenge_time = tick - timer_ms_max;

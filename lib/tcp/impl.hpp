@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <span>
@@ -86,6 +87,12 @@ struct Engine::Impl {
     void adopt_keep_alive(Conn c, const Delegated& state);
     void snapshot(Instant at_time, ConnIndex index, Delegated& state) const;
     void forget(Conn c);
+
+    // ------------------------------------------------ update.cpp
+    void update(Conn c, const Parameters& parameters, uint8_t flags);
+    void update_mss(Conn c, uint16_t mss);
+    void update_keep_alive(Conn c, const Parameters& parameters, bool restart);
+    void update_window(Conn c, uint32_t rcv_wnd_max, bool tell);
 
     // ------------------------------------------------ invariants.cpp
     void check_invariants(ConnIndex index) const;
@@ -229,6 +236,21 @@ constexpr uint32_t ack_answer_interval_ms = 500;
 /// Between unanswered keepalive probes; a second where the host configured nothing.  Contract 2.12
 [[nodiscard]] constexpr uint32_t keep_alive_interval_ms(const TcbCold& cold) {
     return cold.ka_interval_ms != 0 ? cold.ka_interval_ms : 1'000;
+}
+
+constexpr uint16_t mss_min = 48;  ///< leaves 8 bytes beside a full set of options, as Linux has it
+constexpr uint32_t window_max   = 1U << 30;
+constexpr uint32_t timer_ms_max = INT32_MAX;
+
+/// Idle time before the first keepalive probe; two hours where the host configured none.
+[[nodiscard]] constexpr uint32_t keep_alive_timeout_ms(const Parameters& parameters) {
+    return parameters.ka_timeout_ms != 0 ? std::min(parameters.ka_timeout_ms, timer_ms_max)
+                                         : 7'200'000;
+}
+
+/// What rcv_wnd_max comes to: less than one unit of the scale could never open.
+[[nodiscard]] constexpr uint32_t receive_window_of(uint32_t rcv_wnd_max, uint32_t wind_shift) {
+    return std::clamp(rcv_wnd_max, 1U << wind_shift, window_max);
 }
 
 /// Microseconds as ticks, rounded up.

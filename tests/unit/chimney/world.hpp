@@ -23,6 +23,7 @@ struct SentSegment {
     wire::TcpFields tcp;
     std::string payload;
     ConnIndex conn = tcp::no_conn;
+    wire::FlowHeader flow;  ///< what the frame was built with
 };
 
 /// World is a worker without a NIC around a real chimney and engine: one host queue on real shared
@@ -249,7 +250,10 @@ class World : public Environment {
         std::array<tcp::TxSegment, 32> batch;
         const uint32_t count = chimney_.transmit(now, std::span(batch).first(port_open ? 32 : 0));
         for (uint32_t i = 0; i < count; ++i) {
-            SentSegment segment{.tcp = batch[i].tcp, .payload = {}, .conn = batch[i].conn};
+            SentSegment segment{.tcp     = batch[i].tcp,
+                                .payload = {},
+                                .conn    = batch[i].conn,
+                                .flow    = chimney_.flow(batch[i].conn)};
             for (uint32_t slice = 0; slice < batch[i].slice_count; ++slice) {
                 const auto bytes = chimney_.slice_bytes(batch[i].slices[slice]);
                 segment.payload.append(reinterpret_cast<const char*>(bytes.data),
@@ -316,6 +320,18 @@ class World : public Environment {
     // ------------------------------------------------------------------------------------------
     // Environment
 
+    LinkCheck check_link(const wire::MacAddress& source_mac,
+                         uint16_t vlan_id,
+                         uint16_t mtu) const override {
+        if (source_mac != wire::MacAddress{} && source_mac != port_mac) {
+            return LinkCheck::unknown_mac;
+        }
+        if (vlan_id != 0 && vlan_id != port_vlan) {
+            return LinkCheck::unknown_vlan;
+        }
+        return mtu > port_mtu ? LinkCheck::mtu_too_large : LinkCheck::ok;
+    }
+
     ClaimResult claim(const wire::FlowKey& key, ConnIndex index) override {
         if (claim_answer != Claim::ok) {
             return {claim_answer, 3};
@@ -370,6 +386,9 @@ class World : public Environment {
     bool hold_items     = false;  ///< the NIC keeps what it was given until drop_held_items
     size_t payloads_max = SIZE_MAX;
     Claim claim_answer  = Claim::ok;
+    static constexpr wire::MacAddress port_mac{2, 0, 0, 0, 0, 1};
+    static constexpr uint16_t port_vlan = 7;
+    static constexpr uint16_t port_mtu  = 9000;
     std::vector<SentSegment> sent;
     std::vector<tcp::ItemIndex> held_items;
     std::map<ConnIndex, std::vector<tcp::Segment>> held;
