@@ -222,8 +222,8 @@ void Chimney::Impl::on_notice(Instant now, const tcp::Engine::Notified& notified
 
 void Chimney::Impl::note_reset(ConnIndex index) {
     if ((connections[index].flags & flag_reset) == 0) {
-        connections[index].flags |= flag_reset;
-        raise(index, event_abort);  // R84
+        connections[index].flags |= flag_reset | flag_rst_sent;  // no RST of ours is due
+        raise(index, event_abort);                               // R84
     }
 }
 

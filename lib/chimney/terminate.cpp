@@ -172,8 +172,8 @@ void Chimney::Impl::settle_orphan(Instant now, ConnIndex index) {
         connection.flags |= flag_stopped;  // what is not acknowledged never will be
     }
     finish_sends(now, index);
-    const bool rst_is_due = (connection.flags & (flag_reset | flag_rst_sent)) == flag_reset &&
-                            queues[connection.queue].policy == HostLoss::abort && !gave_up;
+    const bool rst_is_due =
+        (connection.flags & (flag_reset | flag_rst_sent)) == flag_reset && !gave_up;
     if (is_over && !rst_is_due && engine.front_item(index) == tcp::no_item) {
         leave(now, index, true);
     }

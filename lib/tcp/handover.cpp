@@ -52,7 +52,7 @@ int32_t remaining_ms(bool running, uint32_t due, uint32_t tick) {
     if (!running) {
         return -1;
     }
-    return before(tick, due) ? static_cast<int32_t>(due - tick) : 0;
+    return std::max(static_cast<int32_t>(due - tick), 0);
 }
 
 /// The timer of an idle connection does not move with each segment: it looks when it comes up.

@@ -180,7 +180,35 @@ def work_requests():
             OFFLOAD, NO_CONN, BLOCK) + TURN + POLL + send + ack + fin + upload
 
 
-FUZZERS = {"options": options, "segments": segments, "work_requests": work_requests}
+# ----------------------------------------------------------------------------------- state blocks
+
+# Where some fields of struct flue_state lie.
+CONST_FLAGS, CACHED_FLAGS, TCP_STATE, DUP_ACKS, RETRANSMITS = 9, 66, 92, 93, 94
+SND_NXT, SND_MAX, SND_WND, RETRANSMIT_DELTA = 109, 113, 116, 164  # of the first two the high byte
+
+
+def changed(*changes):
+    return bytes([len(changes)]) + b"".join(bytes(change) for change in changes)
+
+
+def state_blocks():
+    talk = bytes([3, 2, 0, 5, 2, 1, 5, 0, 2, 0, 0, 0, 0, 0, 0, 0, 2, 4, 3, 0, 255, 5, 0, 6])
+    yield "ordinary", changed() + talk
+    yield "raw", b"\xff" + bytes(256)
+    yield "not-sealed", b"\xfa" + talk
+    for number in range(0, 12):
+        yield f"tcp-state-{number}", changed((TCP_STATE, number)) + talk
+        sent = changed((TCP_STATE, number), (SND_NXT, 0x30), (SND_MAX, 0x30))
+        yield f"tcp-state-{number}-sent", sent + talk
+    yield "options", changed((CONST_FLAGS, 7), (CACHED_FLAGS, 3)) + talk
+    yield "shut-window", changed((SND_WND + 2, 0)) + talk
+    lost = changed((DUP_ACKS, 3), (SND_MAX, 0x30), (SND_NXT, 0x30), (RETRANSMITS, 2))
+    yield "recovery", lost + talk
+    yield "timer-at-once", changed(*((RETRANSMIT_DELTA + i, 0) for i in range(4))) + talk
+
+
+FUZZERS = {"options": options, "segments": segments, "state_blocks": state_blocks,
+           "work_requests": work_requests}
 
 
 def main(check):

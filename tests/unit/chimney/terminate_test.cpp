@@ -265,6 +265,34 @@ TEST(HostLoss, abort_resets_and_frees) {
     EXPECT_EQ(world.flow_count(), 0u);
 }
 
+TEST(HostLoss, a_connection_that_the_peer_has_reset_waits_for_no_rst_of_ours) {
+    for (const HostLoss policy : {HostLoss::abort, HostLoss::drain}) {
+        World world;
+        world.offload();
+        world.peer_sends(peer_seq, our_seq, tcp_rst);
+        world.chimney().lose(world.now, *world.target_queue, policy);
+        world.run();
+        EXPECT_TRUE(world.chimney().detachable(*world.target_queue));
+        EXPECT_EQ(world.sent_with(tcp_rst), 0u);
+    }
+}
+
+TEST(HostLoss, a_posted_abort_is_carried_out_whatever_the_policy) {
+    for (const HostLoss policy : {HostLoss::abort, HostLoss::drain}) {
+        World world;
+        const flue_conn conn = world.offload();
+        world.port_open      = false;
+        world.post_and_run(World::abort_request(conn, 2));
+        world.chimney().lose(world.now, *world.target_queue, policy);
+        world.run();
+        EXPECT_FALSE(world.chimney().detachable(*world.target_queue));
+        world.port_open = true;
+        world.run();
+        EXPECT_TRUE(world.chimney().detachable(*world.target_queue));
+        EXPECT_EQ(world.sent_with(tcp_rst), 1u);
+    }
+}
+
 TEST(HostLoss, a_held_tuple_goes_back_to_the_kernel) {
     World world;
     world.post_and_run(

@@ -583,6 +583,22 @@ TEST(Snapshot, queued_fin_that_was_not_sent_is_not_counted) {
     EXPECT_EQ(state.snd_max, Rig::local(10'000));
 }
 
+TEST(Snapshot, timer_that_has_been_due_for_24_days_is_due_at_once) {
+    Rig rig;
+    rig.reach(established);
+    rig.post(100);
+    rig.sent();
+    while (rig.engine.upload_reason(Rig::conn) == UploadReason::none) {
+        rig.now = rig.engine.next_deadline();
+        rig.engine.on_time(rig.now);
+        rig.sent();
+    }
+    rig.now = rig.now + (uint64_t{1} << 31) * 1'000;
+    Delegated state;
+    rig.engine.snapshot(rig.now, Rig::conn, state);
+    EXPECT_EQ(state.retransmit_delta_ms, 0);
+}
+
 TEST(Forget, index_can_be_adopted_again_while_old_work_is_listed) {
     Rig rig;
     rig.reach(established);
