@@ -32,6 +32,14 @@ void HostRings::disarm() {
     set_armed(0);
 }
 
+void HostRings::repair() {
+    for (End& end : ends_) {
+        end.submissions.forget_enqueue();
+        end.completions.forget_dequeue();
+    }
+    disarm();
+}
+
 void HostRings::set_armed(uint32_t value) {
     for (const End& end : ends_) {
         std::atomic_ref<uint32_t>(*end.armed).store(value, std::memory_order_relaxed);

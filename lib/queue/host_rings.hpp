@@ -29,6 +29,11 @@ class HostRings {
     [[nodiscard]] bool arm();
     void disarm();
 
+    /// repair finishes with what the process that had this end before was doing when it was killed:
+    /// a request that was not posted altogether is not posted, a completion that was not taken
+    /// altogether is still there, and nobody sleeps.  Thread: before any other use.
+    void repair();
+
   private:
     struct End {
         Ring<flue_wr> submissions;

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <utility>
 
 #include "base/assert.hpp"
@@ -130,6 +131,20 @@ Result<TargetQueueMemory, SystemError> TargetQueueMemory::create(
     made.target_wake_ = UniqueFd(wake[0]);
     made.host_wake_   = UniqueFd(wake[1]);
     return made;
+}
+
+Result<bool, SystemError> TargetQueueMemory::renew_wake() {
+    int wake[2];
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, wake) != 0) {
+        return SystemError::last("socketpair");
+    }
+    const UniqueFd ours(wake[0]);
+    UniqueFd hosts(wake[1]);
+    if (::dup3(ours.get(), target_wake_.get(), O_CLOEXEC) < 0) {
+        return SystemError::last("dup3");
+    }
+    host_wake_ = std::move(hosts);
+    return true;
 }
 
 TargetQueue::Parts TargetQueueMemory::parts(uint32_t worker) const {

@@ -65,6 +65,10 @@ class TargetQueueMemory {
     /// close_host_wake drops our copy of the host's end, after the reply was sent.
     void close_host_wake() { host_wake_.reset(); }
 
+    /// renew_wake makes another host end, for the next host; the one before is of no use any more.
+    /// Our end keeps its descriptor, so workers may use it meanwhile.
+    Result<bool, SystemError> renew_wake();
+
     [[nodiscard]] uint64_t bytes() const { return ShmLayout(geometry()).total_bytes(); }
 
     [[nodiscard]] const QueueGeometry& geometry() const { return rings_.geometry(); }

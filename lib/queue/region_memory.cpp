@@ -1,5 +1,6 @@
 #include "queue/region_memory.hpp"
 
+#include <cerrno>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/memfd.h>
@@ -59,17 +60,38 @@ bool forbid_holes(int memfd) {
 
 }  // namespace
 
-Result<HostRegion, SystemError> HostRegion::create(size_t bytes, int node) {
+Result<HostRegion, SystemError> HostRegion::create(size_t bytes, int node, Pages pages) {
     if (bytes == 0 || bytes > SIZE_MAX / 2) {
         return SystemError{EINVAL, "HostRegion::create"};
     }
-    if (bytes >= huge_page_bytes) {
+    if (bytes >= huge_page_bytes && pages == Pages::any) {
         auto huge = create_with(round_up(bytes, huge_page_bytes), node, MFD_HUGETLB | MFD_HUGE_2MB);
         if (huge.ok()) {
             return huge;
         }
     }
     return create_with(round_up(bytes, page_bytes), node, 0);
+}
+
+Result<HostRegion, SystemError> HostRegion::map(UniqueFd memfd, uint64_t bytes) {
+    struct stat status {};
+
+    if (::fstat(memfd.get(), &status) != 0) {
+        return SystemError::last("fstat");
+    }
+    const int seals = ::fcntl(memfd.get(), F_GET_SEALS);
+    if (seals < 0 || (seals & F_SEAL_SHRINK) == 0 || bytes == 0 ||
+        bytes > static_cast<uint64_t>(status.st_size)) {
+        return SystemError{EPROTO, "HostRegion::map"};
+    }
+    auto mapped = Mapping::map_shared(memfd.get(), 0, bytes);
+    if (!mapped.ok()) {
+        return mapped.error();
+    }
+    HostRegion region;
+    region.fd      = std::move(memfd);
+    region.mapping = std::move(mapped.value());
+    return region;
 }
 
 Result<TargetRegion, SessionStatus> TargetRegion::map(int memfd, uint64_t bytes) {

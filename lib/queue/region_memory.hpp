@@ -19,8 +19,12 @@ struct HostRegion {
     /// create makes a region of at least `bytes` (whole pages), zeroed, all its pages allocated,
     /// preferably on `node`
     /// (-1: any).  Pages of 2 MiB are used where the region is at least that large and the system
-    /// has them free.
-    static Result<HostRegion, SystemError> create(size_t bytes, int node);
+    /// has them free, unless asked for ordinary ones.
+    enum class Pages : uint8_t { any, ordinary };
+    static Result<HostRegion, SystemError> create(size_t bytes, int node, Pages pages = Pages::any);
+    /// map maps the memfd of a region that another process has made.  Errors: EPROTO when it is
+    /// none or shorter than `bytes`; else what the system says.
+    static Result<HostRegion, SystemError> map(UniqueFd memfd, uint64_t bytes);
 };
 
 /// TargetRegion is the target's mapping of a region that a host registered.
@@ -28,6 +32,7 @@ struct TargetRegion {
     Mapping mapping;
     uint64_t bytes    = 0;  ///< as registered; the mapping may be longer
     size_t page_bytes = 0;
+    UniqueFd memfd;  ///< kept by the caller, for a host that takes the region up again
 
     /// map checks a received memfd and maps it.  After that nothing the host does to the memfd can
     /// make an access fault: it can not shrink (F_SEAL_SHRINK), and all its pages are there; in a

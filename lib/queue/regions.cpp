@@ -64,6 +64,13 @@ bool Regions::close(uint32_t key) {
     return true;
 }
 
+void Regions::reopen(uint32_t key) {
+    Slot& slot = slot_of(key);
+    FLUE_ASSERT(slot.closed_key == key);
+    slot.closed_key = no_key;
+    slot.key.store(key, std::memory_order_release);  // R1
+}
+
 uint32_t Regions::references(uint32_t key, uint32_t worker) const {
     FLUE_ASSERT(slot_of(key).closed_key == key);
     return count_of(key, worker).load(std::memory_order_acquire);  // R2

@@ -14,12 +14,12 @@ namespace flue::queue {
 /// Regions is the target's table of one session's memory regions.
 ///
 /// A key is slot | generation << 16, so that a key from before a deregistration never names the
-/// region after it. Thread: `add`, `close`, `references` and `remove` belong to the control thread;
-/// `resolve`, `acquire`, `release` to any worker, each with its own column of reference counts. The
-/// control thread publishes an entry with a store-release of its key (R1); workers read the key
-/// with a load-acquire (R0 pairs with R1).  A worker publishes that it is done with a region's
-/// bytes with a store-release of its count (R3); the control thread reads that with a load-acquire
-/// (R2 pairs with R3).
+/// region after it. Thread: `add`, `close`, `reopen`, `references` and `remove` belong to the
+/// control thread; `resolve`, `acquire`, `release` to any worker, each with its own column of
+/// reference counts. The control thread publishes an entry with a store-release of its key (R1);
+/// workers read the key with a load-acquire (R0 pairs with R1).  A worker publishes that it is done
+/// with a region's bytes with a store-release of its count (R3); the control thread reads that with
+/// a load-acquire (R2 pairs with R3).
 ///
 /// A worker that resolved a key just before it was closed may acquire it just after.  So after
 /// `close`, each worker must have passed a point where it holds nothing that it resolved without
@@ -43,6 +43,8 @@ class Regions {
     /// close makes the key invalid for new requests; existing references live on.  False: no such
     /// key.
     [[nodiscard]] bool close(uint32_t key);
+    /// reopen makes a closed key valid again.  Pre: closed, not removed.
+    void reopen(uint32_t key);
     /// references returns how many references `worker` still has on a closed key.  Pre: see above.
     [[nodiscard]] uint32_t references(uint32_t key, uint32_t worker) const;
     /// remove frees the slot and returns its mapping, which the caller unmaps.  Pre: closed, no

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "flue/abi.h"
@@ -37,8 +38,8 @@ enum class MessageType : uint16_t {
     /// After reattach, for each queue of the session: `queue_id` is the last one returned (0 at
     /// first); the reply has the next one, as create_queue's, or status bad_key when there is none.
     recover_queue = 10,
-    /// After reattach, likewise for each region: `region_key` is the last one returned, and
-    /// `region_index` counts from 0.  The reply carries 1 memfd, its key and length.
+    /// After reattach, likewise for each region: `region_key` is the last one returned.  The reply
+    /// carries 1 memfd, its key and length.
     recover_region = 11,
 };
 
@@ -71,6 +72,9 @@ enum class SessionStatus : uint16_t {
 
 const char* to_string(SessionStatus status);
 
+/// What the next host of a held session has to show.
+using Token = std::array<uint8_t, 16>;
+
 struct Message {
     uint16_t version            = session_protocol_version;
     uint16_t type               = 0;
@@ -88,13 +92,12 @@ struct Message {
     char name[32]       = {};  ///< hello: for people; NUL-terminated
     int32_t memory_node = -1;  ///< hello reply: NUMA node that regions are best placed on; -1 = any
     /// hello reply: what reattach needs, for a session with the policy hold; reattach: the same.
-    uint8_t token[16]     = {};
-    uint32_t hold_ms      = 0;  ///< hello with policy hold: time to wait; 0 = the target's choice
-    uint32_t drain_ms     = 0;  ///< drain: time allowed, milliseconds; 0 = no limit
-    uint32_t flags        = 0;  ///< drain: DrainFlag; hello reply: SessionFlag
-    uint32_t error        = 0;  ///< reply with `refused`: an errno
-    uint32_t region_index = 0;  ///< recover_region
-    uint8_t padding[8]    = {};
+    Token token         = {};
+    uint32_t hold_ms    = 0;  ///< hello with policy hold: time to wait; 0 = the target's choice
+    uint32_t drain_ms   = 0;  ///< drain: time allowed, milliseconds; 0 = no limit
+    uint32_t flags      = 0;  ///< drain: DrainFlag; hello reply: SessionFlag
+    uint32_t error      = 0;  ///< reply with `refused`: an errno
+    uint8_t padding[12] = {};
 };
 
 static_assert(sizeof(Message) == 128);

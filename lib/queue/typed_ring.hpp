@@ -54,6 +54,17 @@ class Ring {
 
     [[nodiscard]] uint32_t capacity() const { return ring_->capacity; }
 
+    /// forget_enqueue drops what a producer had not finished appending when it was killed;
+    /// forget_dequeue gives back what a consumer had not finished taking.  Thread: the one that
+    /// follows it, before its first call.
+    void forget_enqueue() {
+        ring_->prod.head = __atomic_load_n(&ring_->prod.tail, __ATOMIC_ACQUIRE);
+    }
+
+    void forget_dequeue() {
+        ring_->cons.head = __atomic_load_n(&ring_->cons.tail, __ATOMIC_ACQUIRE);
+    }
+
     [[nodiscard]] rte_ring* get() const { return ring_; }
 
   private:

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 namespace flue::queue {
 namespace {
@@ -39,6 +40,26 @@ TEST(RegionMemory, host_region_cannot_shrink) {
     auto host = HostRegion::create(megabyte, 0);
     ASSERT_TRUE(host.ok());
     EXPECT_EQ(::ftruncate(host.value().fd.get(), 0), -1);
+}
+
+TEST(RegionMemory, the_next_host_maps_what_the_one_before_has_made) {
+    auto host = HostRegion::create(megabyte, -1);
+    ASSERT_TRUE(host.ok());
+    host.value().mapping.data()[5000] = std::byte{42};
+    UniqueFd copy(::dup(host.value().fd.get()));
+    auto next = HostRegion::map(std::move(copy), megabyte);
+    ASSERT_TRUE(next.ok());
+    EXPECT_EQ(next.value().mapping.bytes(), megabyte);
+    EXPECT_EQ(next.value().mapping.data()[5000], std::byte{42});
+    next.value().mapping.data()[5000] = std::byte{43};
+    EXPECT_EQ(host.value().mapping.data()[5000], std::byte{43});
+}
+
+TEST(RegionMemory, the_next_host_refuses_what_could_fault) {
+    EXPECT_FALSE(HostRegion::map(UniqueFd{}, megabyte).ok());
+    EXPECT_FALSE(HostRegion::map(memfd(megabyte, 0), megabyte).ok());
+    EXPECT_FALSE(HostRegion::map(memfd(megabyte, F_SEAL_SHRINK), megabyte + 1).ok());
+    EXPECT_FALSE(HostRegion::map(memfd(megabyte, F_SEAL_SHRINK), 0).ok());
 }
 
 TEST(RegionMemory, host_region_of_no_or_absurd_size_is_refused) {
@@ -126,6 +147,12 @@ TEST_F(HugePages, are_used_for_a_large_region_and_cannot_be_taken_away_once_it_i
 TEST_F(HugePages, that_could_be_taken_away_are_not_mapped) {
     const UniqueFd fd = memfd(2 * megabyte, F_SEAL_SHRINK | F_SEAL_SEAL, MFD_HUGETLB);
     EXPECT_EQ(map_status(fd.get(), 2 * megabyte), SessionStatus::not_sealed);
+}
+
+TEST_F(HugePages, are_left_alone_by_a_host_that_asks_for_ordinary_ones) {
+    auto host = HostRegion::create(4 * megabyte, -1, HostRegion::Pages::ordinary);
+    ASSERT_TRUE(host.ok());
+    EXPECT_FALSE(host.value().huge_pages);
 }
 
 TEST_F(HugePages, are_not_wasted_on_a_small_region) {

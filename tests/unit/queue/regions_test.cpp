@@ -50,6 +50,19 @@ TEST(Regions, keys_that_were_never_given_do_not_resolve) {
     }
 }
 
+TEST(Regions, reopened_key_resolves_again_and_can_be_closed_again) {
+    Regions regions(1, 1);
+    const uint32_t key = regions.add(mapping()).value();
+    regions.acquire(key, 0);
+    ASSERT_TRUE(regions.close(key));
+    regions.reopen(key);
+    EXPECT_TRUE(regions.resolve(sge(key, 0, 1)));
+    EXPECT_FALSE(regions.add(mapping())) << "its slot is taken";
+    regions.release(key, 0);
+    ASSERT_TRUE(regions.close(key));
+    EXPECT_EQ(regions.remove(key).base, memory.data());
+}
+
 TEST(Regions, closed_key_does_not_resolve_while_references_live_on) {
     Regions regions(4, 2);
     const uint32_t key = regions.add(mapping()).value();

@@ -80,6 +80,40 @@ TEST(Ring, burst_beyond_capacity_takes_what_fits) {
     EXPECT_EQ(ring.dequeue(out), 0u);
 }
 
+TEST(Ring, what_a_killed_producer_had_not_finished_is_not_there_and_the_next_one_goes_on) {
+    const Pair pair = make_pair_of_mappings();
+    Ring<flue_wr> producer(pair.one.ring());
+    Ring<flue_wr> consumer(pair.two.ring());
+    ASSERT_EQ(producer.enqueue(numbered(0, 60)), 60u);
+    pair.one.ring()->prod.head = 63;  // as after the first step of an enqueue of 3
+    std::vector<flue_wr> out(64);
+    ASSERT_EQ(consumer.dequeue(out), 60u);
+
+    Ring<flue_wr> next(pair.one.ring());
+    next.forget_enqueue();
+    ASSERT_EQ(next.enqueue(numbered(100, 63)), 63u);
+    ASSERT_EQ(consumer.dequeue(out), 63u);
+    EXPECT_EQ(out.front().wr_id, 100u);
+    EXPECT_EQ(consumer.count(), 0u);
+}
+
+TEST(Ring, what_a_killed_consumer_had_not_finished_taking_is_there_for_the_next_one) {
+    const Pair pair = make_pair_of_mappings();
+    Ring<flue_wr> producer(pair.one.ring());
+    Ring<flue_wr> consumer(pair.two.ring());
+    ASSERT_EQ(producer.enqueue(numbered(0, 10)), 10u);
+    std::vector<flue_wr> out(4);
+    ASSERT_EQ(consumer.dequeue(out), 4u);
+    pair.two.ring()->cons.head = 7;  // as after the first step of a dequeue of 3
+
+    Ring<flue_wr> next(pair.two.ring());
+    next.forget_dequeue();
+    out.resize(64);
+    ASSERT_EQ(next.dequeue(out), 6u);
+    EXPECT_EQ(out.front().wr_id, 4u);
+    ASSERT_EQ(producer.enqueue(numbered(10, 63)), 63u) << "no slot is lost";
+}
+
 /// The page before the ring is read-only and the page behind it has no access, so leaving the slots
 /// ends the process.
 TEST(Ring, scribbled_head_and_tail_words_never_lead_outside_the_slots) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 #include <vector>
 
 #include "queue/host_rings.hpp"
@@ -162,6 +163,25 @@ TEST_F(TargetQueueTest,
     *memory_.parts(0).armed = 1;
     ASSERT_TRUE(target_.post_event(flue_wc{}));
     target_.flush();  // no SIGPIPE
+}
+
+TEST_F(TargetQueueTest, the_next_host_of_a_queue_is_woken_and_the_one_before_is_not) {
+    EXPECT_TRUE(host_.arm());
+    const UniqueFd before(::dup(memory_.host_wake_fd()));
+    ASSERT_TRUE(memory_.renew_wake().ok());
+    host_.repair();
+    post(1);
+    take(1);
+    complete_taken();
+    target_.flush();
+    EXPECT_FALSE(woken()) << "the next host has not gone to sleep";
+    EXPECT_EQ(poll().size(), 1u);
+    EXPECT_TRUE(host_.arm());
+    ASSERT_TRUE(target_.post_event(flue_wc{}));
+    target_.flush();
+    EXPECT_TRUE(woken());
+    char token = 0;
+    EXPECT_EQ(::recv(before.get(), &token, 1, MSG_DONTWAIT), 0) << "its other end is closed";
 }
 
 TEST_F(TargetQueueTest, abandoned_queue_gives_its_requests_up_though_nobody_reads_completions) {
