@@ -246,6 +246,7 @@ void Chimney::Impl::advance(Instant now) {
         if (queues[slot].lost) {
             make_orphans(now, slot);
         } else {
+            tell_reattached(slot);
             serve_initiates(now, slot);
             post_events(now, slot);
             queues[slot].queue->flush();

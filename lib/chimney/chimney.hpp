@@ -67,6 +67,9 @@ class Chimney {
     void attach(queue::TargetQueue& queue);
     /// poll takes and carries out up to 32 requests of one queue and returns how many.
     uint32_t poll(Instant now, queue::TargetQueue& queue);
+    /// reattach tells that another host reads this queue from now on: it gets one
+    /// FLUE_EVENT_REATTACHED for each connection, and again what it has to know of it.
+    void reattach(queue::TargetQueue& queue);
     /// lose tells that the host behind a queue is gone: nothing more is taken from or posted to it,
     /// requests that wait inside are dropped, and its connections go the way of the policy.  Ring
     /// and regions may be unmapped once detachable() is true.

@@ -59,8 +59,11 @@ void Chimney::Impl::link(ConnIndex index, QueueIndex slot) {
 
 void Chimney::Impl::unlink(ConnIndex index) {
     const Connection& connection = connections[index];
-    if (connection.queue != no_queue && queues[connection.queue].next_orphan == index) {
-        queues[connection.queue].next_orphan = connection.next;
+    if (connection.queue != no_queue) {
+        QueueSlot& slot  = queues[connection.queue];
+        slot.next_orphan = slot.next_orphan == index ? connection.next : slot.next_orphan;
+        slot.next_reattached =
+            slot.next_reattached == index ? connection.next : slot.next_reattached;
     }
     if (connection.previous == tcp::no_conn) {
         list_of(index) = connection.next;

@@ -198,6 +198,11 @@ struct Chimney::Impl {
     void leave(Instant now, ConnIndex index, bool keep_time_wait);
     void expire_time_waits(Instant now);
 
+    // ---------------------------------------------------------------- reattach.cpp: the next host
+
+    void tell_reattached(QueueIndex slot);
+    [[nodiscard]] bool tell_reattached_to(ConnIndex index);
+
     // ---------------------------------------------------------------- lists and regions
 
     RequestIndex append_request(RequestIndex& front, RequestIndex& back, const flue_wr& wr);

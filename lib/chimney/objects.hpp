@@ -26,7 +26,6 @@ enum EventBit : uint8_t {
     event_data_available = 0x08,
     event_drain_deadline = 0x10,
     event_send_backlog   = 0x20,
-    event_reattached     = 0x40,
 };
 
 enum ConnectionFlag : uint16_t {
@@ -140,6 +139,7 @@ struct QueueSlot {
     ConnIndex events_front       = tcp::no_conn;
     ConnIndex events_back        = tcp::no_conn;
     ConnIndex next_orphan        = tcp::no_conn;  ///< once lost: where making orphans goes on
+    ConnIndex next_reattached    = tcp::no_conn;  ///< where telling the next host goes on
     uint32_t region_references   = 0;
     RequestIndex initiates_front = no_request;  ///< HOLDs and OFFLOADs that wait, FIFO
     RequestIndex initiates_back  = no_request;

@@ -164,7 +164,6 @@ bool Chimney::Impl::post_events_of(ConnIndex index) {
                                      {event_abort, FLUE_EVENT_ABORT},
                                      {event_drain_deadline, FLUE_EVENT_DRAIN_DEADLINE},
                                      {event_send_backlog, FLUE_EVENT_SEND_BACKLOG},
-                                     {event_reattached, FLUE_EVENT_REATTACHED},
                                      {event_upload, FLUE_EVENT_UPLOAD_REQUEST}};
     Connection& connection        = connections[index];
     for (const auto& [bit, event] : kinds) {
