@@ -104,6 +104,18 @@ void add_sessions(CLI::App& app, target::Options& options) {
         ->capture_default_str();
     app.add_option("--session-bytes", quotas.region_bytes, "Bytes of memory regions per session")
         ->capture_default_str();
+    app.add_option("--hold-ms",
+                   options.hold_ms,
+                   "Longest time that a session with the policy hold waits for its next host, "
+                   "milliseconds; 0 = not at all")
+        ->check(CLI::Range(0, 86'400'000))
+        ->capture_default_str();
+    app.add_option("--hold-regions",
+                   quotas.held_regions,
+                   "Memory regions per session with the policy hold, of --session-regions: each of "
+                   "them takes a file descriptor of flued")
+        ->check(CLI::Range(1, 65'536))
+        ->capture_default_str();
     app.add_option("--ring-entries", quotas.ring_entries, "Largest ring of a host queue")
         ->capture_default_str();
     app.add_option(

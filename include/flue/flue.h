@@ -62,15 +62,20 @@ struct flue_hq;      /* a host queue */
 
 /* ------------------------------------------------------------------ sessions */
 
-/* What the target does with the connections of a session that ended without TERMINATE: by flue_close, exit or death. */
+/* What the target does with the connections of a session that ended without TERMINATE: by flue_close, exit or death.
+ * Requests that were posted are carried out in any case; a 4-tuple that is only held goes back to the kernel. */
 enum flue_host_loss {
-    FLUE_LOSS_DRAIN = 0, /* send what was posted, then a FIN */
-    FLUE_LOSS_ABORT = 1  /* an RST */
+    FLUE_LOSS_DRAIN = 0, /* send what was posted, then a FIN; what the peer still sends is thrown away */
+    FLUE_LOSS_ABORT = 1, /* an RST */
+    /* Keep everything as it is for hold_ms, in which flue_reattach can take it up; then, or after flue_close, drain.
+     * Only the end of the process without flue_close is waited for. */
+    FLUE_LOSS_HOLD = 2
 };
 
 struct flue_open_options {
     const char *name;            /* for people, in `flue conns` and the log; 31 bytes of it count.  May be NULL */
     enum flue_host_loss on_loss;
+    uint32_t hold_ms; /* FLUE_LOSS_HOLD: milliseconds; 0 = flued's option --hold-ms, which also is the limit */
 };
 
 /* Opens a session with the target that listens at socket_path (flued's option --socket).  NULL options: no name, drain.
@@ -92,6 +97,46 @@ struct flue_context *flue_open(const char *socket_path, const struct flue_open_o
 /* Ends the session.  Queues and regions should be destroyed before; those that are not fail with ECONNRESET from now on,
  * and are to be destroyed all the same.  NULL does nothing. */
 void flue_close(struct flue_context *context);
+
+/* ------------------------------------------------------------------ after the death of a host
+ *
+ * A session with FLUE_LOSS_HOLD outlives its process: its queues and regions stay, posted requests are carried out, and
+ * their completions gather in the rings as far as there is room.  Who has the session's token takes it up:
+ *
+ *     struct flue_context *context = flue_reattach("/run/flued.sock", token);
+ *     while ((mr = flue_mr_recover(context)) != NULL)
+ *         remember(mr, flue_mr_key(mr));
+ *     while ((hq = flue_hq_recover(context)) != NULL)
+ *         while (flue_poll(hq, &wc, 1) == 1 || still_waiting())
+ *             deal_with(&wc);
+ *
+ * A recovered queue has the completions that nobody had taken; all outstanding requests complete as ever, with their
+ * wr_ids and into the same memory.  FLUE_EVENT_REATTACHED comes once for each connection: conn, the host_handle given at
+ * HOLD or OFFLOAD, and in `info` its TCP state, FLUE_TCP_CLOSED for one that is held, or was reset.  DATA_AVAILABLE,
+ * DISCONNECT and UPLOAD_REQUEST come after it, again if need be, as far as they still hold.  Completions and events of a
+ * connection may be there before its REATTACHED.
+ *
+ * What nobody can know but the hosts themselves: what the one before did with completions that it had taken.  A journal
+ * in a memory region survives; FLUE_OP_QUERY says how far a connection is.
+ *   - A request was posted altogether or not at all, also if its host was killed meanwhile.
+ *   - HOLDs and OFFLOADs of the host before, and requests that a flue_socket_ call of it had posted, complete with wr_ids
+ *     that mean nothing; host_handle tells the former.  FLUE_NOT_OWNER: post it again.
+ *   - A region that was being destroyed is there, unless its destruction was done.
+ *   - Regions have ordinary pages in such a session, and there are no more than flued's option --hold-regions says. */
+
+#define FLUE_TOKEN_BYTES 16
+
+/* The session's token, FLUE_TOKEN_BYTES random bytes: keep it where the next host finds it, and nobody else.  It stays
+ * the same when the session is taken up.  NULL if the policy is not FLUE_LOSS_HOLD, or flued does not hold sessions. */
+const uint8_t *flue_token(const struct flue_context *context);
+
+/* Takes a held session up.  The caller must be of the same user as the first host, or root.
+ *
+ * NULL: errno is as for flue_open, or
+ *    ENOENT  no session waits for this token (any more), or no target is there: flue_error_text() says which
+ *    EBUSY   the session has a host: two cannot share it
+ *    EACCES  it is another user's */
+struct flue_context *flue_reattach(const char *socket_path, const uint8_t token[FLUE_TOKEN_BYTES]);
 
 /* In words: the calling thread's last failed call.  Valid until its next one; "" before the first. */
 const char *flue_error_text(void);
@@ -122,6 +167,10 @@ unsigned flue_worker_count(const struct flue_context *context);
  * NULL: errno is EINVAL (0 bytes), ENOMEM, EDQUOT (the session's quota: see flued's options), ECONNRESET, ETIMEDOUT. */
 struct flue_mr *flue_mr_create(struct flue_context *context, size_t bytes);
 
+/* After flue_reattach: the session's next region, with its contents; flue_mr_key says which.
+ * NULL: errno is ENOENT (there are no more), ENOMEM, ECONNRESET, ETIMEDOUT, EPROTO. */
+struct flue_mr *flue_mr_recover(struct flue_context *context);
+
 /* Deregisters the region and frees its memory.  Waits, without limit, until nothing in the target refers to it: no request
  * that names it is outstanding and no NIC queue has a packet of it.  The calling thread must therefore not be the one that
  * would have to end such requests.  While it waits, other calls of this session that talk to the target wait too.
@@ -146,6 +195,10 @@ struct flue_hq_options {
 
 /* NULL options: defaults.  NULL: errno is EINVAL (entries), ENOMEM, EDQUOT, ECONNRESET, ETIMEDOUT, EPROTO. */
 struct flue_hq *flue_hq_create(struct flue_context *context, const struct flue_hq_options *options);
+
+/* After flue_reattach: the session's next queue, in the order in which they were created.
+ * NULL: errno is ENOENT (there are no more), ENOMEM, ECONNRESET, ETIMEDOUT, EPROTO. */
+struct flue_hq *flue_hq_recover(struct flue_context *context);
 
 /* Outstanding requests are lost, and the queue's connections go the way of on_loss.  NULL does nothing. */
 void flue_hq_destroy(struct flue_hq *hq);

@@ -12,7 +12,8 @@ constexpr uint32_t reroutes_max = 4;
 
 }  // namespace
 
-Claims::Claims(uint32_t capacity) : claims_(capacity) {
+Claims::Claims(uint32_t capacity, uint64_t salt)
+    : salt_(salt & ~uint64_t{UINT32_MAX}), claims_(capacity) {
     free_.reserve(capacity);
     for (uint32_t index = capacity; index-- > 0;) {
         free_.push_back(index);
@@ -27,21 +28,23 @@ std::optional<flue_wr> Claims::add(const flue_wr& wr) {
     free_.pop_back();
     claims_[index] = Claim{wr, 0, true};
     flue_wr tagged = wr;
-    tagged.wr_id   = index;
+    tagged.wr_id   = tag_of(index);
     return tagged;
 }
 
 void Claims::cancel(const flue_wr& tagged) {
-    FLUE_ASSERT(tagged.wr_id < claims_.size());
-    claims_[tagged.wr_id].used = false;
-    free_.push_back(static_cast<uint32_t>(tagged.wr_id));
+    const auto index = static_cast<uint32_t>(tagged.wr_id);
+    FLUE_ASSERT(index < claims_.size() && tagged.wr_id == tag_of(index));
+    claims_[index].used = false;
+    free_.push_back(index);
 }
 
 Claims::Answer Claims::answer(flue_wc& wc, uint32_t worker_count) {
-    if (wc.wr_id >= claims_.size() || !claims_[wc.wr_id].used) {
+    const auto index = static_cast<uint32_t>(wc.wr_id);
+    if (wc.wr_id != tag_of(index) || index >= claims_.size() || !claims_[index].used) {
         return Answer::deliver;
     }
-    Claim& claim           = claims_[wc.wr_id];
+    Claim& claim           = claims_[index];
     const bool owner_known = wc.status == FLUE_NOT_OWNER && wc.info < worker_count;
     if (owner_known && claim.wr.conn == FLUE_NO_CONN && claim.reroutes < reroutes_max) {
         ++claim.reroutes;
@@ -50,9 +53,8 @@ Claims::Answer Claims::answer(flue_wc& wc, uint32_t worker_count) {
         rerouted.push_back(Rerouted{tagged, wc.info});
         return Answer::reroute;
     }
-    const auto index = static_cast<uint32_t>(wc.wr_id);
-    claim.used       = false;
-    wc.wr_id         = claim.wr.wr_id;
+    claim.used = false;
+    wc.wr_id   = claim.wr.wr_id;
     free_.push_back(index);
     return Answer::deliver;
 }

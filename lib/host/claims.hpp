@@ -12,10 +12,12 @@ namespace flue::host {
 /// Claims keeps a copy of each HOLD and OFFLOAD until its completion.  Which worker owns a flow
 /// only the target knows, so such a request goes to a guessed worker; on FLUE_NOT_OWNER the copy is
 /// posted again to the worker that owns it. In the ring the request's wr_id is the claim's tag, so
-/// that its completion finds it. Thread: the queue's.
+/// that its completion finds it.  Tags of different Claims differ, so that completions of a host
+/// that had the queue before are not taken for our own.  Thread: the queue's.
 class Claims {
   public:
-    explicit Claims(uint32_t capacity);
+    /// `salt`: a random number that tells these tags from those of others.
+    explicit Claims(uint32_t capacity, uint64_t salt = 0);
 
     /// add keeps a copy and returns the request to post; nothing when all places are taken.
     [[nodiscard]] std::optional<flue_wr> add(const flue_wr& wr);
@@ -51,6 +53,9 @@ class Claims {
         bool used         = false;
     };
 
+    [[nodiscard]] uint64_t tag_of(uint32_t index) const { return salt_ | index; }
+
+    uint64_t salt_;  ///< the upper half of each tag
     std::vector<Claim> claims_;
     std::vector<uint32_t> free_;  ///< indices, last in first out
 };

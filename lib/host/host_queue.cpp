@@ -75,25 +75,45 @@ std::unique_ptr<HostQueue> HostQueue::create(std::shared_ptr<Session> session,
     message.submission_entries = asked.submission_entries;
     message.completion_entries = asked.completion_entries;
     auto reply = session->request("flue_hq_create", message, {}, 2, reply_timeout_ms);
+    return reply ? from_reply("flue_hq_create", std::move(session), *reply) : nullptr;
+}
+
+std::unique_ptr<HostQueue> HostQueue::recover(std::shared_ptr<Session> session, uint32_t& last_id) {
+    Message message;
+    message.type     = static_cast<uint16_t>(MessageType::recover_queue);
+    message.queue_id = last_id;
+    auto reply       = session->request("flue_hq_recover", message, {}, 2, reply_timeout_ms);
     if (!reply) {
         return nullptr;
     }
+    last_id    = reply->message.queue_id;
+    auto queue = from_reply("flue_hq_recover", std::move(session), *reply);
+    if (queue != nullptr) {
+        queue->rings_.repair();
+    }
+    return queue;
+}
+
+std::unique_ptr<HostQueue> HostQueue::from_reply(const char* what,
+                                                 std::shared_ptr<Session> session,
+                                                 queue::Received& reply) {
     const QueueGeometry made{session->worker_count(),
-                             reply->message.submission_entries,
-                             reply->message.completion_entries};
-    auto rings = queue::map_queue_memory(reply->fds[0].get(), made, reply->message.bytes);
+                             reply.message.submission_entries,
+                             reply.message.completion_entries};
+    auto rings = queue::map_queue_memory(reply.fds[0].get(), made, reply.message.bytes);
     if (!rings.ok()) {
         const SystemError error = rings.error();
         fail(error.code,
-             "flue_hq_create: cannot map the rings: %s: %s",
+             "%s: cannot map the rings: %s: %s",
+             what,
              error.call,
              std::strerror(error.code));
         return nullptr;
     }
     return std::unique_ptr<HostQueue>(new HostQueue(std::move(session),
-                                                    reply->message.queue_id,
+                                                    reply.message.queue_id,
                                                     std::move(rings.value()),
-                                                    std::move(reply->fds[1])));
+                                                    std::move(reply.fds[1])));
 }
 
 HostQueue::HostQueue(std::shared_ptr<Session> session,
@@ -105,7 +125,7 @@ HostQueue::HostQueue(std::shared_ptr<Session> session,
       memory_(std::move(memory)),
       rings_(memory_),
       wake_(std::move(wake)),
-      claims_(memory_.geometry().submission_entries * rings_.worker_count()),
+      claims_(memory_.geometry().submission_entries * rings_.worker_count(), random_number()),
       next_own_id_(random_number()) {
 }
 
@@ -345,6 +365,11 @@ struct flue_hq* flue_hq_create(struct flue_context* context,
     const flue_hq_options defaults{};
     auto queue =
         flue::host::HostQueue::create(context->session, options != nullptr ? *options : defaults);
+    return queue != nullptr ? new (std::nothrow) flue_hq{std::move(queue)} : nullptr;
+}
+
+struct flue_hq* flue_hq_recover(struct flue_context* context) {
+    auto queue = flue::host::HostQueue::recover(context->session, context->last_queue_id);
     return queue != nullptr ? new (std::nothrow) flue_hq{std::move(queue)} : nullptr;
 }
 

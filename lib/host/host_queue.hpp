@@ -29,6 +29,9 @@ class HostQueue {
     /// create asks the target for a queue.  Null: errno and error text are set.
     static std::unique_ptr<HostQueue> create(std::shared_ptr<Session> session,
                                              const flue_hq_options& options);
+    /// recover takes up the queue of a held session that follows `last_id`, which becomes its own.
+    /// Null: errno and error text are set; ENOENT: there are no more.
+    static std::unique_ptr<HostQueue> recover(std::shared_ptr<Session> session, uint32_t& last_id);
     ~HostQueue();
     HostQueue(const HostQueue&)            = delete;
     HostQueue& operator=(const HostQueue&) = delete;
@@ -55,6 +58,9 @@ class HostQueue {
     [[nodiscard]] Session& session() { return *session_; }
 
   private:
+    static std::unique_ptr<HostQueue> from_reply(const char* what,
+                                                 std::shared_ptr<Session> session,
+                                                 queue::Received& reply);
     HostQueue(std::shared_ptr<Session> session,
               uint32_t queue_id,
               queue::QueueRings rings,

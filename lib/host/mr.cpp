@@ -28,7 +28,10 @@ using flue::host::fail;
 
 struct flue_mr* flue_mr_create(struct flue_context* context, size_t bytes) {
     const auto& session = context->session;
-    auto region         = flue::queue::HostRegion::create(bytes, session->memory_node());
+    // Huge pages cannot be mapped again once the target has them.
+    using Pages       = flue::queue::HostRegion::Pages;
+    const Pages pages = session->token() != nullptr ? Pages::ordinary : Pages::any;
+    auto region       = flue::queue::HostRegion::create(bytes, session->memory_node(), pages);
     if (!region.ok()) {
         const flue::SystemError error = region.error();
         fail(error.code,
@@ -43,6 +46,29 @@ struct flue_mr* flue_mr_create(struct flue_context* context, size_t bytes) {
         return nullptr;
     }
     return new (std::nothrow) flue_mr{session, std::move(region.value()), *key};
+}
+
+struct flue_mr* flue_mr_recover(struct flue_context* context) {
+    flue::queue::Message message;
+    message.type       = static_cast<uint16_t>(flue::queue::MessageType::recover_region);
+    message.region_key = context->last_region_key;
+    auto reply =
+        context->session->request("flue_mr_recover", message, {}, 1, flue::host::reply_timeout_ms);
+    if (!reply) {
+        return nullptr;
+    }
+    context->last_region_key = reply->message.region_key;
+    auto region = flue::queue::HostRegion::map(std::move(reply->fds[0]), reply->message.bytes);
+    if (!region.ok()) {
+        const flue::SystemError error = region.error();
+        fail(error.code,
+             "flue_mr_recover: cannot map the region: %s: %s",
+             error.call,
+             std::strerror(error.code));
+        return nullptr;
+    }
+    return new (std::nothrow)
+        flue_mr{context->session, std::move(region.value()), reply->message.region_key};
 }
 
 int flue_mr_destroy(struct flue_mr* mr) {

@@ -137,14 +137,35 @@ void explain_refusal(const char* what, const Message& reply) {
 
 }  // namespace
 
-std::shared_ptr<Session> Session::open(const char* path, const flue_open_options& options) {
+std::shared_ptr<Session> Session::connect(const char* path) {
     auto connected = queue::connect_to(path);
     if (!connected.ok()) {
         explain_connect(path, connected.error());
         return nullptr;
     }
-    std::shared_ptr<Session> session(new Session(std::move(connected.value())));
-    return session->hello(path, options) ? session : nullptr;
+    return std::shared_ptr<Session>(new Session(std::move(connected.value())));
+}
+
+std::shared_ptr<Session> Session::open(const char* path, const flue_open_options& options) {
+    auto session = connect(path);
+    return session != nullptr && session->hello(path, options) ? session : nullptr;
+}
+
+std::shared_ptr<Session> Session::reattach(const char* path, const queue::Token& token) {
+    auto session = connect(path);
+    if (session == nullptr) {
+        return nullptr;
+    }
+    Message message;
+    message.type  = static_cast<uint16_t>(MessageType::reattach);
+    message.token = token;
+    if (session->greet("flue_reattach", path, message)) {
+        return session;
+    }
+    if (errno == EAGAIN) {
+        fail(EBUSY, "flue_reattach: the session has a host: its process is still there");
+    }
+    return nullptr;
 }
 
 Session::~Session() {
@@ -155,10 +176,15 @@ bool Session::hello(const char* path, const flue_open_options& options) {
     Message message;
     message.type      = static_cast<uint16_t>(MessageType::hello);
     message.host_loss = static_cast<uint32_t>(options.on_loss);
+    message.hold_ms   = options.hold_ms;
     std::snprintf(
         message.name, sizeof(message.name), "%s", options.name != nullptr ? options.name : "");
 
-    const auto reply = request("flue_open", message, {}, 0, hello_timeout_ms);
+    return greet("flue_open", path, message);
+}
+
+bool Session::greet(const char* what, const char* path, const Message& message) {
+    const auto reply = request(what, message, {}, 0, hello_timeout_ms);
     if (!reply) {
         if (errno == ECONNRESET) {
             fail(ECONNRESET,
@@ -172,6 +198,8 @@ bool Session::hello(const char* path, const flue_open_options& options) {
         (reply->message.flags & static_cast<uint32_t>(queue::SessionFlag::must_claim)) != 0;
     worker_count_ = reply->message.worker_count;
     memory_node_  = reply->message.memory_node;
+    held_         = reply->message.hold_ms > 0;
+    token_        = reply->message.token;
     if (worker_count_ == 0 || worker_count_ > queue::worker_count_max) {
         fail(
             EPROTO, "the target at %s says it has %u workers: is it a flued?", path, worker_count_);
@@ -296,13 +324,31 @@ struct flue_context* flue_open(const char* socket_path, const struct flue_open_o
         flue::host::fail(EINVAL, "flue_open: no socket path");
         return nullptr;
     }
-    const flue_open_options defaults{nullptr, FLUE_LOSS_DRAIN};
+    const flue_open_options defaults{};
     auto session = flue::host::Session::open(socket_path, options != nullptr ? *options : defaults);
     return session != nullptr ? new (std::nothrow) flue_context{std::move(session)} : nullptr;
 }
 
 int flue_claim(struct flue_context* context, int fd) {
     return context->session->claim("flue_claim", fd) ? 0 : -1;
+}
+
+struct flue_context* flue_reattach(const char* socket_path, const uint8_t token[FLUE_TOKEN_BYTES]) {
+    if (socket_path == nullptr || token == nullptr) {
+        flue::host::fail(
+            EINVAL, "flue_reattach: no %s", token == nullptr ? "token" : "socket path");
+        return nullptr;
+    }
+    flue::queue::Token shown;
+    static_assert(sizeof(shown) == FLUE_TOKEN_BYTES);
+    std::memcpy(shown.data(), token, sizeof(shown));
+    auto session = flue::host::Session::reattach(socket_path, shown);
+    return session != nullptr ? new (std::nothrow) flue_context{std::move(session)} : nullptr;
+}
+
+const uint8_t* flue_token(const struct flue_context* context) {
+    const flue::queue::Token* token = context->session->token();
+    return token != nullptr ? token->data() : nullptr;
 }
 
 void flue_close(struct flue_context* context) {

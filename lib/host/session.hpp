@@ -19,6 +19,9 @@ class Session {
   public:
     /// open connects and says hello.  Null: errno and error text are set.
     static std::shared_ptr<Session> open(const char* path, const flue_open_options& options);
+    /// reattach connects and takes up the session of this token.  Null: errno and error text are
+    /// set.
+    static std::shared_ptr<Session> reattach(const char* path, const queue::Token& token);
     ~Session();
     Session(const Session&)            = delete;
     Session& operator=(const Session&) = delete;
@@ -27,6 +30,9 @@ class Session {
 
     /// The NUMA node that regions are best placed on, -1 = any.
     [[nodiscard]] int memory_node() const { return memory_node_; }
+
+    /// What reattach needs; null when the session ends with its host.
+    [[nodiscard]] const queue::Token* token() const { return held_ ? &token_ : nullptr; }
 
     /// request sends a message and waits for its reply, which has status ok and `fds_expected`
     /// descriptors. `timeout_ms`: -1 for ever.  A target that does not answer in time, or
@@ -51,7 +57,9 @@ class Session {
   private:
     explicit Session(UniqueFd socket) : socket_(std::move(socket)) {}
 
+    static std::shared_ptr<Session> connect(const char* path);
     bool hello(const char* path, const flue_open_options& options);
+    bool greet(const char* what, const char* path, const queue::Message& message);
     std::optional<queue::Received> await_reply(const char* what,
                                                const queue::Message& request,
                                                int timeout_ms);
@@ -63,6 +71,8 @@ class Session {
     uint32_t worker_count_ = 0;
     int memory_node_       = -1;
     bool must_claim_       = false;
+    bool held_             = false;  ///< when its host is gone
+    queue::Token token_{};
 };
 
 constexpr int reply_timeout_ms = 30'000;
@@ -72,4 +82,7 @@ constexpr int hello_timeout_ms = 5'000;
 
 struct flue_context {
     std::shared_ptr<flue::host::Session> session;
+    // where recovering goes on
+    uint32_t last_region_key = 0;
+    uint32_t last_queue_id   = 0;
 };

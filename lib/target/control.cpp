@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <pthread.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -28,6 +30,16 @@ bool watch(int epoll, int operation, int fd, uint32_t events, void* source) {
     return epoll_ctl(epoll, operation, fd, &event) == 0;
 }
 
+/// Sessions cost descriptors, and the usual soft limit is a twentieth of the hard one.
+void raise_descriptor_limit() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        // A wish: with less, fewer regions can be had.
+        (void)::setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 bool cannot(const char* what) {
     FLUE_LOG(ERR, "cannot %s: %s", what, std::strerror(errno));
     return false;
@@ -47,6 +59,7 @@ Control::~Control() {
 }
 
 bool Control::start() {
+    raise_descriptor_limit();
     const std::string& path        = parts_.options->socket_path;
     const Permissions& permissions = parts_.options->permissions;
     std::optional<gid_t> group;
@@ -92,7 +105,9 @@ void Control::join() {
 Control::Usage Control::usage() const {
     return {session_count_.load(std::memory_order_relaxed),
             queue_count_.load(std::memory_order_relaxed),
-            region_count_.load(std::memory_order_relaxed)};
+            region_count_.load(std::memory_order_relaxed),
+            held_count_.load(std::memory_order_relaxed),
+            wrong_tokens_.load(std::memory_order_relaxed)};
 }
 
 void Control::run() {
@@ -106,8 +121,11 @@ void Control::run() {
         }
         mail_.flush();
         take_answers();
+        answer_guests();
+        const auto now = Session::Clock::now();
         for (Session& session : sessions_) {
             session.check();
+            session.on_time(now);
         }
         mail_.flush();
         end_finished();
@@ -117,9 +135,21 @@ void Control::run() {
 }
 
 int Control::wait_ms() const {
-    return mail_.unanswered() > 0 || std::ranges::any_of(sessions_, &Session::waiting)
-               ? poll_interval_ms
-               : -1;
+    if (mail_.unanswered() > 0 || std::ranges::any_of(sessions_, &Session::waiting)) {
+        return poll_interval_ms;
+    }
+    std::optional<Session::Clock::time_point> first;
+    for (const Session& session : sessions_) {
+        if (const auto due = session.deadline(); due && (!first || *due < *first)) {
+            first = due;
+        }
+    }
+    if (!first) {
+        return -1;
+    }
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(*first - Session::Clock::now()).count();
+    return static_cast<int>(std::clamp<int64_t>(left, 0, INT32_MAX));
 }
 
 void Control::serve(uint32_t events, void* source) {
@@ -137,13 +167,13 @@ void Control::serve(uint32_t events, void* source) {
 }
 
 void Control::listen_or_wait() {
-    // While a reply waits, requests stay in the socket; only its end is of interest.
+    // While an answer waits, requests stay in the socket; only its end is of interest.
     for (Session& session : sessions_) {
         if (session.socket() >= 0) {
             (void)watch(epoll_.get(),
                         EPOLL_CTL_MOD,
                         session.socket(),
-                        session.waiting() ? 0u : EPOLLIN,
+                        session.listening() ? EPOLLIN : 0u,
                         &session);
         }
     }
@@ -155,21 +185,25 @@ void Control::accept_sessions() {
         if (!socket.valid()) {
             return;
         }
-        const auto peer = queue::peer_credentials(socket.get());
-        if (!peer.ok() || sessions_.size() >= parts_.options->quotas.sessions) {
+        const auto peer  = queue::peer_credentials(socket.get());
+        const size_t max = parts_.options->quotas.sessions;
+        // A held session counts, and its next host must find a way in all the same.
+        const auto held = static_cast<size_t>(std::ranges::count_if(sessions_, &Session::is_held));
+        if (!peer.ok() || sessions_.size() >= max + held) {
             FLUE_LOG(WARNING,
                      "a session was refused: there are %zu; raise --sessions",
                      sessions_.size());
             continue;
         }
-        const Session::Parts parts{.id           = next_session_++,
-                                   .options      = parts_.options,
-                                   .dma          = &dma_,
-                                   .mail         = &mail_,
-                                   .worker_nodes = parts_.worker_nodes,
-                                   .peer         = peer.value(),
-                                   .steering     = parts_.steering,
-                                   .network      = network_};
+        const Session::Parts parts{.id            = next_session_++,
+                                   .options       = parts_.options,
+                                   .dma           = &dma_,
+                                   .mail          = &mail_,
+                                   .worker_nodes  = parts_.worker_nodes,
+                                   .peer          = peer.value(),
+                                   .steering      = parts_.steering,
+                                   .network       = network_,
+                                   .only_reattach = sessions_.size() >= max};
         Session& session = sessions_.emplace_back(parts, std::move(socket));
         if (!watch(epoll_.get(), EPOLL_CTL_ADD, session.socket(), EPOLLIN, &session)) {
             sessions_.pop_back();
@@ -192,6 +226,25 @@ void Control::take_answers() {
     }
 }
 
+void Control::answer_guests() {
+    for (Session& guest : sessions_) {
+        if (!guest.is_guest()) {
+            continue;
+        }
+        Session* named = nullptr;
+        for (Session& session : sessions_) {
+            named = session.knows(guest) ? &session : named;
+        }
+        if (named != nullptr) {
+            named->let_in(guest);
+        } else {
+            wrong_tokens_.store(wrong_tokens_.load(std::memory_order_relaxed) + 1,
+                                std::memory_order_relaxed);
+            guest.turn_away();
+        }
+    }
+}
+
 void Control::end_finished() {
     sessions_.remove_if([](const Session& session) { return session.finished(); });
 }
@@ -206,6 +259,8 @@ void Control::publish_usage() {
     session_count_.store(static_cast<uint32_t>(sessions_.size()), std::memory_order_relaxed);
     queue_count_.store(queues, std::memory_order_relaxed);
     region_count_.store(regions, std::memory_order_relaxed);
+    const auto held = std::ranges::count_if(sessions_, &Session::is_held);
+    held_count_.store(static_cast<uint32_t>(held), std::memory_order_relaxed);
 }
 
 }  // namespace flue::target

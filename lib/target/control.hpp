@@ -48,9 +48,11 @@ class Control {
     void join();
 
     struct Usage {
-        uint32_t sessions = 0;  ///< connected, or gone and not yet cleaned up after
-        uint32_t queues   = 0;
-        uint32_t regions  = 0;
+        uint32_t sessions     = 0;  ///< connected, or gone and not yet cleaned up after
+        uint32_t queues       = 0;
+        uint32_t regions      = 0;
+        uint32_t held         = 0;  ///< sessions that wait for their next host
+        uint64_t wrong_tokens = 0;  ///< shown since the start
     };
 
     /// Thread: any.
@@ -63,6 +65,7 @@ class Control {
     [[nodiscard]] int wait_ms() const;
     void accept_sessions();
     void take_answers();
+    void answer_guests();
     void end_finished();
     void publish_usage();
 
@@ -78,6 +81,8 @@ class Control {
     std::atomic<uint32_t> session_count_{0};
     std::atomic<uint32_t> queue_count_{0};
     std::atomic<uint32_t> region_count_{0};
+    std::atomic<uint32_t> held_count_{0};
+    std::atomic<uint64_t> wrong_tokens_{0};
     std::thread thread_;
 };
 

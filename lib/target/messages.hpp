@@ -20,12 +20,13 @@ namespace flue::target {
 struct ControlMessage {
     enum class Kind : uint32_t {
         attach,  ///< poll this queue from now on
-        lose,   ///< its host is gone; answered when nothing refers to the queue any more, and it is
-                ///< detached
-        fence,  ///< answered at once: what was taken before is known to the regions' reference
-                ///< counts
-        grant,  ///< keep the 4-tuple `key` for the session; answered with `status`
-        withdraw,     ///< take an unused grant back
+        lose,  ///< its host is gone; answered when nothing refers to the queue any more, and it is
+               ///< detached
+        reattach,  ///< another host has this queue from now on; not answered
+        fence,     ///< answered at once: what was taken before is known to the regions' reference
+                   ///< counts
+        grant,     ///< keep the 4-tuple `key` for the session; answered with `status`
+        withdraw,  ///< take an unused grant back
         withdraw_all  ///< take all grants of a session back; answered when there are none
     };
     Kind kind                  = Kind::fence;

@@ -16,6 +16,7 @@ struct Quotas {
     uint32_t regions      = 1024;     ///< per session
     uint64_t region_bytes = 1 << 30;  ///< per session, all regions together
     uint32_t ring_entries = 1 << 16;  ///< per ring
+    uint32_t held_regions = 64;  ///< per session with the policy hold: each keeps a descriptor open
     // Per session and worker, within the part of the worker's pools that is the session's anyway.
     uint32_t connections = UINT32_MAX;
     uint32_t held        = 256;         ///< of them; 4-tuples claimed and not offloaded
@@ -41,6 +42,7 @@ struct Options {
     uint32_t hold_packets     = 256;  ///< per held connection
     uint32_t time_wait_ms     = 60'000;
     uint32_t rcv_wnd_limit    = 16 << 20;
+    uint32_t hold_ms          = 30'000;  ///< longest wait for the next host of a session
     /// Sleep of an idle worker; 0 = poll without a pause; unset = a pause if workers would take
     /// every CPU.
     std::optional<uint32_t> idle_sleep_us;

@@ -58,12 +58,14 @@ Session::~Session() {
 }
 
 void Session::serve() {
-    while (state_ != State::ending && !wait_) {
+    while (listening()) {
         auto received = queue::receive_message(socket_.get());
         if (received.ok()) {
             dispatch(received.value());
         } else if (received.error() == queue::SocketError::again) {
             return;
+        } else if (received.error() == queue::SocketError::closed) {
+            lose_host(queue::to_string(received.error()));
         } else {
             end(queue::to_string(received.error()));
         }
@@ -72,8 +74,8 @@ void Session::serve() {
 
 void Session::hang_up() {
     serve();
-    if (wait_) {
-        end("its host is gone");
+    if (wait_ || state_ == State::guest) {
+        lose_host("its host is gone");
     }
 }
 
@@ -85,7 +87,8 @@ void Session::dispatch(queue::Received& received) {
     if (received.fd_count != fds) {
         return end("a message with too many or too few descriptors");
     }
-    if ((state_ == State::fresh) != (type == MessageType::hello)) {
+    const bool opens = type == MessageType::hello || type == MessageType::reattach;
+    if ((state_ == State::fresh) != opens) {
         return end("hello is the first message, and comes once");
     }
     switch (type) {
@@ -102,12 +105,15 @@ void Session::dispatch(queue::Received& received) {
         case MessageType::goodbye:
             reply(request, SessionStatus::ok);
             return end("goodbye");
+        case MessageType::reattach:
+            return knock(request);
+        case MessageType::recover_queue:
+            return recover_queue(request);
+        case MessageType::recover_region:
+            return recover_region(request);
         case MessageType::claim:
             return claim(request, std::move(received.fds[0]));
         case MessageType::drain:
-        case MessageType::reattach:
-        case MessageType::recover_queue:
-        case MessageType::recover_region:
             break;
     }
     end("an unknown message");
@@ -118,7 +124,12 @@ void Session::hello(const Message& request) {
         reply(request, SessionStatus::bad_version);
         return end("another version of the protocol; host and target must be of one release");
     }
-    if (request.host_loss != FLUE_LOSS_DRAIN && request.host_loss != FLUE_LOSS_ABORT) {
+    if (parts_.only_reattach) {
+        reply(request, SessionStatus::quota);
+        return end("there is no room for it; raise --sessions");
+    }
+    if (request.host_loss > FLUE_LOSS_HOLD ||
+        (request.host_loss == FLUE_LOSS_HOLD && !start_hold(request))) {
         reply(request, SessionStatus::bad_message);
         return end("an unknown host-loss policy");
     }
@@ -127,16 +138,9 @@ void Session::hello(const Message& request) {
     name_.assign(request.name, strnlen(request.name, sizeof(request.name)));
     std::ranges::replace_if(
         name_, [](char c) { return c < ' ' || c > '~'; }, '?');
-    state_              = State::open;
-    Message answer      = request;
-    answer.status       = static_cast<uint16_t>(SessionStatus::ok);
-    answer.worker_count = parts_.mail->worker_count();
-    answer.session_id   = parts_.id;
-    answer.flags = shares_[0].raw ? 0 : static_cast<uint32_t>(queue::SessionFlag::must_claim);
-    // One region serves all workers: a node is best only where they share one.
-    const bool one_node = std::ranges::all_of(
-        parts_.worker_nodes, [&](int node) { return node == parts_.worker_nodes[0]; });
-    answer.memory_node = one_node ? parts_.worker_nodes[0] : -1;
+    state_         = State::open;
+    Message answer = request;
+    welcome(answer);
     send(answer);
     FLUE_LOG(INFO,
              "session %u: '%s', process %d, user %u",
@@ -144,6 +148,19 @@ void Session::hello(const Message& request) {
              name_.c_str(),
              static_cast<int>(parts_.peer.pid),
              static_cast<unsigned>(parts_.peer.uid));
+}
+
+void Session::welcome(Message& answer) const {
+    answer.status       = static_cast<uint16_t>(SessionStatus::ok);
+    answer.worker_count = parts_.mail->worker_count();
+    answer.session_id   = parts_.id;
+    answer.flags   = shares_[0].raw ? 0 : static_cast<uint32_t>(queue::SessionFlag::must_claim);
+    answer.token   = token_;
+    answer.hold_ms = hold_ms_;
+    // One region serves all workers: a node is best only where they share one.
+    const bool one_node = std::ranges::all_of(
+        parts_.worker_nodes, [&](int node) { return node == parts_.worker_nodes[0]; });
+    answer.memory_node = one_node ? parts_.worker_nodes[0] : -1;
 }
 
 void Session::create_queue(const Message& request) {
@@ -182,12 +199,17 @@ void Session::create_queue(const Message& request) {
         parts_.mail->post(
             worker, {ControlMessage::Kind::attach, policy_, &end, message_tag(parts_.id, id)});
     }
-    Message answer            = request;
-    answer.status             = static_cast<uint16_t>(SessionStatus::ok);
-    answer.queue_id           = id;
-    answer.submission_entries = geometry.submission_entries;
-    answer.completion_entries = geometry.completion_entries;
-    answer.bytes              = queue.memory.bytes();
+    send_queue(request, id, queue);
+}
+
+void Session::send_queue(const Message& request, uint32_t queue_id, HostQueue& queue) {
+    const queue::QueueGeometry& geometry = queue.memory.geometry();
+    Message answer                       = request;
+    answer.status                        = static_cast<uint16_t>(SessionStatus::ok);
+    answer.queue_id                      = queue_id;
+    answer.submission_entries            = geometry.submission_entries;
+    answer.completion_entries            = geometry.completion_entries;
+    answer.bytes                         = queue.memory.bytes();
     const std::array fds{queue.memory.memory_fd(), queue.memory.host_wake_fd()};
     send(answer, fds);
     queue.memory.close_host_wake();
@@ -206,12 +228,21 @@ void Session::destroy_queue(const Message& request) {
 
 void Session::register_region(const Message& request, UniqueFd memfd) {
     const Quotas& quotas = parts_.options->quotas;
-    if (mapped_.size() >= quotas.regions || request.bytes > quotas.region_bytes - region_bytes_) {
+    const uint32_t regions_max =
+        may_be_held() ? std::min(quotas.regions, quotas.held_regions) : quotas.regions;
+    if (mapped_.size() >= regions_max || request.bytes > quotas.region_bytes - region_bytes_) {
         return reply(request, SessionStatus::quota);
     }
     auto region = queue::TargetRegion::map(memfd.get(), request.bytes);
     if (!region.ok()) {
         return reply(request, region.error());
+    }
+    if (may_be_held()) {
+        if (region.value().page_bytes != queue::page_bytes) {
+            // A memfd of huge pages takes no further writable mapping: see TargetRegion::map.
+            return reply(request, SessionStatus::bad_descriptor);
+        }
+        region.value().memfd = std::move(memfd);
     }
     const std::span bytes{region.value().mapping.data(), region.value().mapping.bytes()};
     const bool dma_mapped = parts_.dma->map(bytes, region.value().page_bytes);
@@ -238,10 +269,11 @@ void Session::deregister_region(const Message& request) {
 
 void Session::fence(const Message& request, bool for_region) {
     FLUE_ASSERT(!wait_);
-    wait_.emplace(Wait{request, parts_.mail->worker_count(), for_region, {}});
+    wait_.emplace(Wait{request, next_wait_++, parts_.mail->worker_count(), for_region, {}});
     for (uint32_t worker = 0; worker < parts_.mail->worker_count(); ++worker) {
         parts_.mail->post(
-            worker, {ControlMessage::Kind::fence, policy_, nullptr, message_tag(parts_.id, 0)});
+            worker,
+            {ControlMessage::Kind::fence, policy_, nullptr, message_tag(parts_.id, wait_->number)});
     }
 }
 
@@ -250,7 +282,8 @@ void Session::on_answer(const ControlMessage& answer) {
         using enum ControlMessage::Kind;
         case grant:
         case fence:
-            if (wait_) {
+            // One that its host did not live to see may come late.
+            if (wait_ && queue_of_tag(answer.tag) == wait_->number) {
                 FLUE_ASSERT(wait_->answers_missing > 0);
                 --wait_->answers_missing;
                 if (wait_->claim) {
@@ -263,6 +296,7 @@ void Session::on_answer(const ControlMessage& answer) {
             return;
         case withdraw:
         case attach:
+        case reattach:
             return;
         case lose:
             break;
@@ -291,7 +325,11 @@ void Session::check() {
     }
     const Message request = wait_->request;
     wait_.reset();
-    reply(request, SessionStatus::ok);
+    if (request.type == static_cast<uint16_t>(MessageType::recover_queue)) {
+        send_queue(request, request.queue_id, queues_.at(request.queue_id));
+    } else {
+        reply(request, SessionStatus::ok);
+    }
     serve();
 }
 
@@ -326,7 +364,9 @@ void Session::send(const Message& message, std::span<const int> fds) {
     Message answer  = message;
     answer.version  = queue::session_protocol_version;
     const auto done = queue::send_message(socket_.get(), answer, fds);
-    if (!done.ok()) {
+    if (!done.ok() && done.error() == queue::SocketError::closed) {
+        lose_host(queue::to_string(done.error()));
+    } else if (!done.ok()) {
         end(queue::to_string(done.error()));
     }
 }
@@ -336,10 +376,11 @@ void Session::end(const char* why) {
         return;
     }
     FLUE_LOG(INFO, "session %u ends: %s", parts_.id, why);
-    if (state_ == State::open) {
+    if (state_ == State::open || state_ == State::held) {
         withdraw_grants();
     }
     state_ = State::ending;
+    deadline_.reset();
     socket_.reset();
     wait_.reset();
     for (auto& [id, queue] : queues_) {

@@ -1,9 +1,11 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -50,10 +52,17 @@ class WorkerMail {
 ///
 ///   connected --goodbye, end of the socket or a mistake--> ending --all workers let go--> finished
 ///
+/// With the policy hold, the end of the socket leaves all as it is for a while (session_hold.cpp):
+///
+///   connected --end of the socket--> held --reattach--> connected
+///                                     +--time is up--> ending
+///
 /// A request whose reply must wait for the workers holds the next ones up: replies come in order.
 /// Thread: the control thread.
 class Session {
   public:
+    using Clock = std::chrono::steady_clock;
+
     struct Parts {
         uint32_t id            = 0;
         const Options* options = nullptr;
@@ -63,6 +72,8 @@ class Session {
         queue::PeerCredentials peer;
         const Steering* steering = nullptr;
         std::optional<uint64_t> network;  ///< where sockets that prove something come from
+        bool only_reattach =
+            false;  ///< no room for another session: it may only take up a held one
     };
 
     Session(const Parts& parts, UniqueFd socket);
@@ -79,12 +90,36 @@ class Session {
     /// hang_up tells that the host has closed its end; what it sent before is still served.
     void hang_up();
 
+    /// on_time does what is due: a hold that is over, a refusal that was put off.
+    void on_time(Clock::time_point now);
+
+    /// When on_time is due next.
+    [[nodiscard]] std::optional<Clock::time_point> deadline() const { return deadline_; }
+
+    /// A guest has asked to take up another session and was not answered yet.
+    [[nodiscard]] bool is_guest() const { return state_ == State::guest && !deadline_; }
+
+    [[nodiscard]] bool is_held() const { return state_ == State::held; }
+
+    /// knows says whether the guest has shown this session's token.  Cost: the same for every
+    /// token.
+    [[nodiscard]] bool knows(const Session& guest) const;
+    /// let_in gives the guest's socket to this session, if nobody has it.  Pre: knows(guest).
+    void let_in(Session& guest);
+    /// turn_away refuses a guest whose token is nobody's, but not at once.
+    void turn_away();
+
     [[nodiscard]] bool finished() const {
         return state_ == State::ending && queues_.empty() && withdrawals_unanswered_ == 0;
     }
 
     /// A reply waits for the workers: `check` must look again, `serve` takes nothing until then.
     [[nodiscard]] bool waiting() const { return wait_.has_value(); }
+
+    /// Messages are of interest now.
+    [[nodiscard]] bool listening() const {
+        return (state_ == State::fresh || state_ == State::open) && !wait_;
+    }
 
     [[nodiscard]] uint32_t id() const { return parts_.id; }
 
@@ -95,7 +130,13 @@ class Session {
     [[nodiscard]] uint32_t region_count() const { return static_cast<uint32_t>(mapped_.size()); }
 
   private:
-    enum class State : uint8_t { fresh, open, ending };
+    enum class State : uint8_t {
+        fresh,
+        guest,  ///< asks for another session
+        open,
+        held,  ///< its host is gone, the next one may come
+        ending
+    };
 
     struct HostQueue {
         queue::TargetQueueMemory memory;
@@ -115,6 +156,7 @@ class Session {
     /// The request whose reply waits: for workers' answers, then perhaps for a region's references.
     struct Wait {
         queue::Message request;
+        uint32_t number          = 0;  ///< in the tag of messages whose answers are waited for
         uint32_t answers_missing = 0;
         bool for_region          = false;
         std::optional<Claim> claim;
@@ -127,6 +169,7 @@ class Session {
     void register_region(const queue::Message& request, UniqueFd memfd);
     void deregister_region(const queue::Message& request);
     void fence(const queue::Message& request, bool for_region);
+    void send_queue(const queue::Message& request, uint32_t queue_id, HostQueue& queue);
 
     // session_claims.cpp
     void limit_shares();
@@ -134,6 +177,20 @@ class Session {
     void finish_claim();
     void withdraw_grants();
 
+    // session_hold.cpp
+    /// start_hold makes the token for a session whose hello asks for the policy hold.
+    [[nodiscard]] bool start_hold(const queue::Message& request);
+    /// lose_host is called at the end of the socket.
+    void lose_host(const char* why);
+    void look_for_host();
+    void knock(const queue::Message& request);
+    void refuse(queue::SessionStatus status);
+    void recover_queue(const queue::Message& request);
+    void recover_region(const queue::Message& request);
+
+    [[nodiscard]] bool may_be_held() const { return hold_ms_ > 0; }
+
+    void welcome(queue::Message& answer) const;
     void reply(const queue::Message& request, queue::SessionStatus status);
     void send(const queue::Message& message, std::span<const int> fds = {});
     void lose(uint32_t queue_id, HostQueue& queue);
@@ -151,12 +208,17 @@ class Session {
     std::map<uint32_t, queue::TargetRegion> mapped_;  ///< by region key
     uint64_t region_bytes_ = 0;
     uint32_t next_queue_   = 1;
+    uint32_t next_wait_    = 1;
+    uint32_t hold_ms_      = 0;  ///< 0 = nobody can take this session up
+    queue::Token token_{};
+    queue::Message knock_;  ///< what a guest asks
+    std::optional<Clock::time_point> deadline_;
     std::optional<Wait> wait_;
     std::deque<queue::SessionShare> shares_;  ///< one a worker
     uint32_t withdrawals_unanswered_ = 0;
 };
 
-/// The tag of a message to workers: session (32 bits) | queue (32 bits).
+/// The tag of a message to workers: session (32 bits) | queue or wait (32 bits).
 constexpr uint64_t message_tag(uint32_t session, uint32_t queue) {
     return uint64_t{session} << 32 | queue;
 }

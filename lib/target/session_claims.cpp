@@ -53,10 +53,11 @@ void Session::claim(const Message& request, UniqueFd socket) {
         return reply(request, SessionStatus::not_permitted);
     }
     const uint32_t worker = parts_.steering->owner(key.value());
-    wait_.emplace(Wait{request, 1, false, Claim{std::move(socket), key.value(), worker}});
+    wait_.emplace(
+        Wait{request, next_wait_++, 1, false, Claim{std::move(socket), key.value(), worker}});
     parts_.mail->post(worker,
                       {.kind  = ControlMessage::Kind::grant,
-                       .tag   = message_tag(parts_.id, 0),
+                       .tag   = message_tag(parts_.id, wait_->number),
                        .share = &shares_[worker],
                        .key   = key.value()});
 }

@@ -363,6 +363,9 @@ int Telemetry::stats(const char* parameters, rte_tel_data* answer) {
         add_frames(sums, snapshot);
         add_offload(sums, snapshot);
     });
+    if (parameters == nullptr) {
+        sums.add("wrong_tokens", parts_.control->usage().wrong_tokens);
+    }
     sums.write(answer);
     return answered ? 0 : -1;
 }
@@ -465,6 +468,7 @@ int Telemetry::usage(rte_tel_data* answer) {
     sums.add("sessions", control.sessions);
     sums.add("queues", control.queues);
     sums.add("regions", control.regions);
+    sums.add("held_sessions", control.held);
     sums.write(answer);
     return answered ? 0 : -1;
 }

@@ -40,6 +40,9 @@ void Worker::carry_out(const ControlMessage& message) {
             message.queue->abandon();
             losses_.push_back({message, queue::ring_entries_max / burst_max, now_ + patience_us});
             return;
+        case reattach:
+            chimney_->reattach(*message.queue);
+            return;
         case fence:
             answer(message);
             return;

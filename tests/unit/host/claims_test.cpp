@@ -108,5 +108,20 @@ TEST(Claims, completion_nobody_posted_changes_nothing) {
     }
 }
 
+TEST(Claims, completion_of_a_host_before_is_not_taken_for_ours) {
+    Claims before(8, 0x1234'5678'0000'0000);
+    const flue_wr theirs = before.add(hold(7)).value();
+    Claims ours(8, 0x9abc'def0'1111'1111);
+    const flue_wr posted = ours.add(hold(8)).value();
+    flue_wc wc           = completion_of(theirs, FLUE_NOT_OWNER, 3);
+    EXPECT_EQ(ours.answer(wc, worker_count), Claims::Answer::deliver);
+    EXPECT_EQ(wc.wr_id, theirs.wr_id);
+    EXPECT_TRUE(ours.rerouted.empty());
+    wc = completion_of(posted, FLUE_SUCCESS);
+    EXPECT_EQ(ours.answer(wc, worker_count), Claims::Answer::deliver);
+    EXPECT_EQ(wc.wr_id, 8u);
+    EXPECT_EQ(ours.outstanding(), 0u);
+}
+
 }  // namespace
 }  // namespace flue::host

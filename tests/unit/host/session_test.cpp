@@ -143,8 +143,8 @@ TEST_F(Session, hello_carries_name_and_policy) {
             seen           = m;
             m.worker_count = 2;
         });
-        const flue_open_options options{"a very long name that does not fit into it",
-                                        FLUE_LOSS_ABORT};
+        const flue_open_options options{
+            "a very long name that does not fit into it", FLUE_LOSS_ABORT, 0};
         flue_context* context = flue_open(path_.c_str(), &options);
         ASSERT_NE(context, nullptr) << flue_error_text();
         EXPECT_EQ(flue_worker_count(context), 2u);
@@ -154,6 +154,54 @@ TEST_F(Session, hello_carries_name_and_policy) {
     EXPECT_EQ(seen.version, queue::session_protocol_version);
     EXPECT_EQ(seen.host_loss, static_cast<uint32_t>(FLUE_LOSS_ABORT));
     EXPECT_STREQ(seen.name, "a very long name that does not ");
+}
+
+TEST_F(Session, hello_carries_the_time_to_hold_and_its_answer_the_token) {
+    Message seen;
+    const auto target = answer_once([&](Message& m) {
+        seen           = m;
+        m.worker_count = 1;
+        m.hold_ms      = 500;
+        m.token.fill(7);
+    });
+    const flue_open_options options{"", FLUE_LOSS_HOLD, 1000};
+    flue_context* context = flue_open(path_.c_str(), &options);
+    ASSERT_NE(context, nullptr) << flue_error_text();
+    ASSERT_NE(flue_token(context), nullptr);
+    EXPECT_EQ(flue_token(context)[15], 7);
+    EXPECT_EQ(seen.hold_ms, 1000u);
+    flue_close(context);
+}
+
+TEST_F(Session, session_that_is_not_held_has_no_token) {
+    const auto target     = answer_once([](Message& m) { m.worker_count = 1; });
+    flue_context* context = flue_open(path_.c_str(), nullptr);
+    ASSERT_NE(context, nullptr) << flue_error_text();
+    EXPECT_EQ(flue_token(context), nullptr);
+    flue_close(context);
+}
+
+TEST_F(Session, reattach_tells_refusals_apart) {
+    const uint8_t token[FLUE_TOKEN_BYTES] = {1, 2, 3};
+
+    struct Case {
+        SessionStatus status;
+        int code;
+        const char* words;
+    };
+
+    for (const Case& c : {Case{SessionStatus::busy, EBUSY, "has a host"},
+                          Case{SessionStatus::bad_token, ENOENT, "no session waits"},
+                          Case{SessionStatus::not_permitted, EACCES, "not permitted"}}) {
+        const auto target =
+            answer_once([&](Message& m) { m.status = static_cast<uint16_t>(c.status); });
+        EXPECT_EQ(flue_reattach(path_.c_str(), token), nullptr);
+        EXPECT_EQ(errno, c.code);
+        const std::string text = flue_error_text();
+        EXPECT_NE(text.find(c.words), std::string::npos) << text;
+    }
+    EXPECT_EQ(flue_reattach(path_.c_str(), nullptr), nullptr);
+    EXPECT_EQ(errno, EINVAL);
 }
 
 TEST_F(Session, queue_of_a_geometry_nobody_can_make_is_refused_here) {

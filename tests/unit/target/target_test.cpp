@@ -1,80 +1,19 @@
-#include "target/target.hpp"
-
 #include <array>
-#include <csignal>
-#include <cstring>
-#include <functional>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
-#include <string>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <thread>
 #include <unistd.h>
 
-#include <rte_dev.h>
-
-#include "flue/flue.h"
+#include "queue/queue_memory.hpp"
 #include "queue/region_memory.hpp"
-#include "queue/session_socket.hpp"
+#include "running_target.hpp"
 
 namespace flue::target {
 
 namespace {
-
-using queue::Message;
-using queue::MessageType;
-using queue::SessionStatus;
-
-/// A host that speaks the session protocol message by message.
-class Host {
-  public:
-    explicit Host(const std::string& path) {
-        auto socket = queue::connect_to(path.c_str());
-        EXPECT_TRUE(socket.ok());
-        socket_ = std::move(socket.value());
-    }
-
-    void send(Message message, MessageType type, std::span<const int> fds = {}) {
-        message.type = static_cast<uint16_t>(type);
-        message.tag  = ++tag_;
-        EXPECT_TRUE(queue::send_message(socket_.get(), message, fds).ok());
-    }
-
-    queue::Received receive() {
-        EXPECT_TRUE(queue::wait_readable(socket_.get(), 5000));
-        auto received = queue::receive_message(socket_.get());
-        EXPECT_TRUE(received.ok());
-        return received.ok() ? std::move(received.value()) : queue::Received{};
-    }
-
-    queue::Received ask(const Message& message, MessageType type, std::span<const int> fds = {}) {
-        send(message, type, fds);
-        queue::Received received = receive();
-        EXPECT_EQ(received.message.tag, tag_);
-        EXPECT_EQ(received.message.type, static_cast<uint16_t>(type));
-        return received;
-    }
-
-    SessionStatus status(const Message& message, MessageType type, std::span<const int> fds = {}) {
-        return static_cast<SessionStatus>(ask(message, type, fds).message.status);
-    }
-
-    bool closed_by_target() {
-        EXPECT_TRUE(queue::wait_readable(socket_.get(), 5000));
-        const auto received = queue::receive_message(socket_.get());
-        return !received.ok() && received.error() == queue::SocketError::closed;
-    }
-
-    void hello() { EXPECT_EQ(status({}, MessageType::hello), SessionStatus::ok); }
-
-    void leave() { socket_.reset(); }
-
-  private:
-    UniqueFd socket_;
-    uint32_t tag_ = 0;
-};
 
 /// Two connected sockets on the loopback interface.
 struct LoopbackPair {
@@ -96,52 +35,7 @@ struct LoopbackPair {
     UniqueFd server;
 };
 
-Message queue_request() {
-    Message request;
-    request.submission_entries = 64;
-    request.completion_entries = 128;
-    return request;
-}
-
 }  // namespace
-
-/// A whole target on a net_null port; the test's body is the host, on a thread of its own.
-class TargetTest : public testing::Test {
-  protected:
-    TargetTest() {
-        options_.ports           = {port_};
-        options_.exception_taps  = {"none"};
-        options_.socket_path     = "/tmp/flue-unit-target-" + std::to_string(::getpid()) + ".sock";
-        options_.connections     = 64;
-        options_.time_waits      = 64;
-        options_.rx_mbufs        = 4096;
-        options_.idle_sleep_us   = 100;
-        options_.quotas.sessions = 2;
-        options_.quotas.queues   = 2;
-        options_.quotas.regions  = 2;
-        options_.quotas.region_bytes = 4 << 20;
-    }
-
-    // A target closes its ports for good, so each test brings one of its own.
-    void SetUp() override { ASSERT_EQ(rte_eal_hotplug_add("vdev", port_.c_str(), ""), 0); }
-
-    void TearDown() override { EXPECT_EQ(rte_eal_hotplug_remove("vdev", port_.c_str()), 0); }
-
-    void with_host(const std::function<void()>& body) {
-        Target target{options_};
-        ASSERT_TRUE(target.start());
-        std::thread host{[&] {
-            body();
-            ::kill(::getpid(), SIGTERM);
-        }};
-        target.run();
-        host.join();
-    }
-
-    static inline int tests_ = 0;
-    std::string port_        = "net_null_" + std::to_string(++tests_);
-    Options options_;
-};
 
 TEST_F(TargetTest, sigterm_ends_it_and_removes_the_socket) {
     with_host([&] { EXPECT_EQ(::access(options_.socket_path.c_str(), F_OK), 0); });
