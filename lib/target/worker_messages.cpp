@@ -8,8 +8,8 @@ namespace flue::target {
 
 namespace {
 
-/// How long the requests of a lost host may wait for items that other hosts use.
-constexpr uint64_t patience_us = 1'000'000;
+/// How long the requests of a lost host wait for a free item, which its own sends give back too.
+constexpr uint64_t patience_us = 60'000'000;
 
 }  // namespace
 
@@ -38,6 +38,7 @@ void Worker::carry_out(const ControlMessage& message) {
         case lose:
             FLUE_ASSERT(losses_.size() < losses_.capacity());
             message.queue->abandon();
+            std::erase(queues_, message.queue);
             losses_.push_back({message, queue::ring_entries_max / burst_max, now_ + patience_us});
             return;
         case reattach:
@@ -78,6 +79,7 @@ bool Worker::took_all(Loss& loss) {
     // Bounded, because a process that shares the ring with the one that is gone may go on posting.
     if (chimney_->poll(now_, queue) > 0) {
         --loss.polls_left;
+        loss.give_up = now_ + patience_us;
     }
     // Requests that wait find all items in use; others give theirs back, but not at any given time.
     return loss.polls_left == 0 || queue.waiting() == 0 || now_ >= loss.give_up;
@@ -97,7 +99,6 @@ bool Worker::finish(Loss& loss) {
             return false;
         }
         loss.polls_left = 0;
-        std::erase(queues_, &queue);
         chimney_->lose(now_, queue, loss.message.policy);
     }
     if (answer_room() == 0 || !chimney_->detachable(queue)) {
