@@ -53,6 +53,9 @@ bool Chimney::Impl::tell_reattached_to(ConnIndex index) {
 void Chimney::reattach(queue::TargetQueue& queue) {
     QueueSlot& slot      = impl_->queues[queue.owner_index];
     slot.next_reattached = slot.connections;
+    if (impl_->intake != Intake::open) {
+        slot.events = event_of(impl_->intake);  // the host before may have taken it with it
+    }
 }
 
 }  // namespace flue::chimney

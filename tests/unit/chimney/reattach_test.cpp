@@ -120,6 +120,14 @@ TEST(Reattach, events_wait_for_room_and_connections_may_leave_meanwhile) {
     EXPECT_EQ(told, held);
 }
 
+TEST(Reattach, R27_the_next_host_is_told_that_the_target_takes_nothing_new) {
+    World world;
+    world.chimney().set_intake(Intake::paused);
+    world.run();
+    EXPECT_EQ(world.poll_one().opcode, FLUE_EVENT_PAUSE);
+    EXPECT_EQ(events_of_next_host(world), std::vector<uint8_t>{FLUE_EVENT_PAUSE});
+}
+
 TEST(Reattach, a_host_that_dies_again_leaves_its_connections_to_the_policy) {
     World world;
     world.offload();
