@@ -47,7 +47,7 @@ nlohmann::json Rig::usage_after_settling(const nlohmann::json& baseline) const {
 }
 
 Session::Session(const Rig& rig, size_t region_bytes, flue_host_loss on_loss) {
-    const flue_open_options open_options{.name = "e2e", .on_loss = on_loss};
+    const flue_open_options open_options{.name = "e2e", .on_loss = on_loss, .hold_ms = 0};
     context_ =
         flue_open(const_cast<Rig&>(rig).flued().options().socket_path.c_str(), &open_options);
     if (context_ == nullptr) {

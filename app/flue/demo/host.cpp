@@ -38,7 +38,7 @@ std::string text_of(const flue_wc& wc) {
 }  // namespace
 
 Host::Host(const std::string& socket_path, const char* name, size_t data_bytes)
-    : context_(socket_path.c_str(), {.name = name, .on_loss = FLUE_LOSS_DRAIN}),
+    : context_(socket_path.c_str(), {.name = name, .on_loss = FLUE_LOSS_DRAIN, .hold_ms = 0}),
       region_(context_, data_bytes + socket_room_bytes),
       queue_(context_),
       data_bytes_(data_bytes) {
