@@ -54,11 +54,14 @@ Verdict Engine::Impl::check_ack(Conn c, const Arrival& a) {
 }
 
 /// Spec: RFC 9293 §3.10.7.4 fifth.  SND.WL2 is not kept: an ACK that changed the window moved
-/// SND.UNA at least as far.
+/// SND.UNA at least as far.  An ACK of new data is news whatever its sequence number, as Linux has
+/// it: in a retransmission that is old, and the window of before, counted from where SND.UNA is
+/// now, would end where the peer never said.
 void Engine::Impl::update_send_window(Conn c, const Arrival& a) {
     Tcb& tcb                      = c.tcb;
     const wire::TcpFields& fields = a.segment.tcp;
-    if (fields.ack < tcb.snd_una || fields.seq < tcb.snd_wl1) {
+    const bool is_news            = fields.ack > tcb.snd_una || fields.seq >= tcb.snd_wl1;
+    if (fields.ack < tcb.snd_una || !is_news) {
         return;
     }
     tcb.snd_wl1 = fields.seq;

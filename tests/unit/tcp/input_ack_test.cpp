@@ -100,6 +100,23 @@ TEST(TcpAck, window_is_taken_from_newer_segments_only) {
     rig.consume(20);
 }
 
+TEST(TcpAck, new_data_is_acknowledged_with_a_window_even_by_a_retransmission) {
+    Rig rig;
+    rig.reach(established);
+    rig.post(3'000);
+    rig.sent();
+    rig.receive(rig.segment(100, 100, 0, Rig::local(0)));  // has overtaken what follows
+    rig.peer_window = 2'000;
+    rig.receive(rig.segment(0, 100, 0, Rig::local(3'000)));
+    rig.post(5'000);
+    uint32_t bytes = 0;
+    for (const TxSegment& tx : rig.sent()) {
+        bytes += tx.payload_bytes;
+    }
+    EXPECT_EQ(bytes, 2'000u);
+    rig.consume(200);
+}
+
 TEST(TcpAck, windows_are_scaled_both_ways) {
     Rig rig;
     rig.parameters.snd_wind_shift = 3;
