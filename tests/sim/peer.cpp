@@ -1,0 +1,535 @@
+#include "peer.hpp"
+
+#include <algorithm>
+
+#include "world.hpp"
+
+namespace flue::sim {
+
+namespace {
+
+enum What : uint32_t { what_retransmit, what_delayed_ack, what_read, what_write, what_keep_alive };
+
+constexpr uint32_t rto_max_us    = 8'000'000;
+constexpr uint32_t keep_alive_us = 10'000'000;
+constexpr uint32_t field_max     = 65'535;
+constexpr uint32_t options_room  = 40;
+
+bool has(const wire::TcpFields& tcp, uint32_t flag) {
+    return (tcp.flags & flag) != 0;
+}
+
+uint32_t room(Seq from, Seq to) {
+    return from < to ? bytes_between(from, to) : 0;
+}
+
+}  // namespace
+
+Peer::Peer(World& world, Connection& connection, uint32_t from)
+    : world_(world),
+      connection_(connection),
+      from_(from),
+      options_(*connection.ends[from].options) {
+    const EndOptions& other = *connection.ends[1 - from].options;
+    snd_una_                = Seq{options_.iss} + 1;
+    snd_nxt_                = snd_una_;
+    snd_max_                = snd_una_;
+    snd_wnd_                = other.initial_window;
+    rcv_nxt_                = Seq{other.iss} + 1;
+    rcv_adv_                = rcv_nxt_ + options_.initial_window;
+    last_ack_sent_          = rcv_nxt_;
+    snd_wl1_                = rcv_nxt_;
+    snd_wl2_                = snd_una_;
+    cwnd_                   = std::min(options_.segments_max, 4U);
+    ts_recent_              = other.ts_start;
+}
+
+void Peer::start() {
+    if (options_.read_every_us != 0) {
+        world_.events().after(options_.read_every_us, *this, what_read);
+    }
+    write_some();
+}
+
+const char* Peer::state_name() const {
+    static constexpr const char* names[] = {"ESTABLISHED",
+                                            "FIN-WAIT-1",
+                                            "FIN-WAIT-2",
+                                            "CLOSE-WAIT",
+                                            "CLOSING",
+                                            "LAST-ACK",
+                                            "TIME-WAIT",
+                                            "CLOSED"};
+    return names[static_cast<uint32_t>(state_)];
+}
+
+uint32_t Peer::received() const {
+    return bytes_between(connection_.ends[1 - from_].first(), rcv_nxt_) - (peer_fin_ ? 1 : 0);
+}
+
+// ---------------------------------------------------------------- input
+
+void Peer::segment_arrives(const wire::TcpFields& tcp, std::span<const std::byte> payload) {
+    const auto bytes = static_cast<uint32_t>(payload.size());
+    if (state_ == State::closed) {
+        if (!has(tcp, wire::tcp_rst)) {  // §3.10.7.1
+            send_reset(has(tcp, wire::tcp_ack) ? tcp.ack : Seq{0});
+        }
+        return;
+    }
+    if (!check_timestamp(tcp)) {
+        return;
+    }
+    const bool fin = has(tcp, wire::tcp_fin);
+    if (!acceptable(tcp.seq, bytes + (fin ? 1 : 0))) {
+        if (!has(tcp, wire::tcp_rst)) {
+            send_ack();
+        }
+        return;
+    }
+    if (has(tcp, wire::tcp_rst)) {
+        return reset_received(tcp);
+    }
+    if (has(tcp, wire::tcp_syn)) {
+        return world_.findings().wrong("%u: SYN on an established connection", connection_.index);
+    }
+    if (tcp.has_timestamps && tcp.seq <= last_ack_sent_) {
+        ts_recent_ = tcp.ts_val;
+    }
+    if (!has(tcp, wire::tcp_ack) || !process_ack(tcp, bytes)) {
+        return;
+    }
+    if (bytes > 0 || fin) {
+        process_text(tcp.seq, payload, fin);
+    }
+    pump();
+}
+
+/// RFC 7323 §5.3
+bool Peer::check_timestamp(const wire::TcpFields& tcp) {
+    if (!connection_.options->timestamps || !tcp.has_timestamps || has(tcp, wire::tcp_rst)) {
+        return true;
+    }
+    if (static_cast<int32_t>(tcp.ts_val - ts_recent_) >= 0) {
+        return true;
+    }
+    send_ack();
+    return false;
+}
+
+/// RFC 9293 §3.4, the table of four cases
+bool Peer::acceptable(Seq seq, uint32_t length) const {
+    const uint32_t window = room(rcv_nxt_, rcv_adv_);
+    const auto inside     = [&](Seq s) { return rcv_nxt_ <= s && s < rcv_nxt_ + window; };
+    if (length == 0) {
+        return window == 0 ? seq == rcv_nxt_ : inside(seq);
+    }
+    // "special allowance [...] to accept valid ACKs" when the window is zero
+    return window == 0 ? seq == rcv_nxt_ : inside(seq) || inside(seq + (length - 1));
+}
+
+/// RFC 5961 §3.2
+void Peer::reset_received(const wire::TcpFields& tcp) {
+    if (tcp.seq != rcv_nxt_) {
+        return send_ack();
+    }
+    const End& other = connection_.ends[1 - from_];
+    if (!other.reset_sent && !other.kernel_reset) {
+        world_.findings().wrong("%u: a reset out of nowhere", connection_.index);
+    }
+    was_reset_ = true;
+    state_     = State::closed;
+    set_timer(false);
+}
+
+bool Peer::process_ack(const wire::TcpFields& tcp, uint32_t bytes) {
+    if (tcp.ack > snd_max_) {
+        world_.findings().wrong("%u: ACK of what was never sent", connection_.index);
+        return false;
+    }
+    const uint32_t window = uint32_t{tcp.window} << connection_.ends[1 - from_].options->wind_shift;
+    if (tcp.ack > snd_una_) {
+        snd_una_    = tcp.ack;
+        snd_nxt_    = max(snd_nxt_, snd_una_);
+        backoff_    = 0;
+        duplicates_ = 0;
+        probing_    = false;
+        cwnd_       = std::min(cwnd_ + 1, options_.segments_max);
+        set_timer(snd_una_ != snd_max_);
+        if (snd_una_ == data_end() + 1) {
+            fin_acknowledged();
+        }
+    } else if (tcp.ack == snd_una_ && bytes == 0 && window == snd_wnd_ && snd_una_ != snd_max_) {
+        if (++duplicates_ == 3 && options_.fast_retransmit && snd_wnd_ > 0) {
+            const uint32_t length = std::min({payload_max(), room(snd_una_, data_end()), snd_wnd_});
+            emit(snd_una_, length, length == 0 ? uint32_t{wire::tcp_fin} : 0);
+        }
+    }
+    update_send_window(tcp);
+    return state_ != State::closed;
+}
+
+void Peer::update_send_window(const wire::TcpFields& tcp) {
+    const bool newer = snd_wl1_ < tcp.seq || (snd_wl1_ == tcp.seq && snd_wl2_ <= tcp.ack);
+    if (!newer || tcp.ack < snd_una_) {
+        return;
+    }
+    snd_wl1_ = tcp.seq;
+    snd_wl2_ = tcp.ack;
+    snd_wnd_ = uint32_t{tcp.window} << connection_.ends[1 - from_].options->wind_shift;
+    if (snd_wnd_ > 0 && probing_) {
+        probing_ = false;
+        snd_nxt_ = snd_una_;  // the probe may have been refused
+        backoff_ = 0;
+        set_timer(false);
+    }
+}
+
+void Peer::fin_acknowledged() {
+    switch (state_) {
+        case State::fin_wait_1:
+            state_ = State::fin_wait_2;
+            break;
+        case State::closing:
+            state_ = State::time_wait;
+            break;
+        case State::last_ack:
+            state_ = State::closed;
+            break;
+        case State::established:
+        case State::fin_wait_2:
+        case State::close_wait:
+        case State::time_wait:
+        case State::closed:
+            break;
+    }
+}
+
+void Peer::process_text(Seq seq, std::span<const std::byte> payload, bool fin) {
+    const End& other = connection_.ends[1 - from_];
+    if (const size_t at = other.out.mismatch(other.offset_of(seq), payload);
+        at != payload.size() && seq >= other.first()) {
+        world_.findings().wrong("%u: byte %zu of the stream arrives wrong",
+                                connection_.index,
+                                other.offset_of(seq) + at);
+    }
+    const Seq end    = seq + static_cast<uint32_t>(payload.size());
+    const Seq start  = max(seq, rcv_nxt_);
+    const Seq stop   = min(end, rcv_adv_);
+    const Seq before = rcv_nxt_;
+    if (fin && end <= rcv_adv_) {
+        fin_known_ = true;
+        fin_seq_   = end;
+    }
+    if (start < stop && (start == rcv_nxt_ || options_.keeps_out_of_order)) {
+        keep({start, stop});
+        recent_ = start;
+    }
+    pull_in_order();
+    unread_ += bytes_between(before, rcv_nxt_);
+    const bool in_order = before != rcv_nxt_ && out_of_order_.empty();
+    if (fin_known_ && fin_seq_ == rcv_nxt_ && !peer_fin_) {
+        fin_received();
+    }
+    if (options_.read_every_us == 0 || healed_) {
+        read_some();
+    }
+    acknowledge(!in_order || fin);
+}
+
+void Peer::keep(Range range) {
+    std::vector<Range> merged;
+    for (const Range& old : out_of_order_) {
+        if (old.end < range.start || range.end < old.start) {
+            merged.push_back(old);
+        } else {
+            range = {min(old.start, range.start), max(old.end, range.end)};
+        }
+    }
+    merged.push_back(range);
+    std::ranges::sort(merged, [](const Range& a, const Range& b) { return a.start < b.start; });
+    out_of_order_ = merged;
+}
+
+void Peer::pull_in_order() {
+    while (!out_of_order_.empty() && out_of_order_.front().start <= rcv_nxt_) {
+        rcv_nxt_ = max(rcv_nxt_, out_of_order_.front().end);
+        out_of_order_.erase(out_of_order_.begin());
+    }
+}
+
+void Peer::fin_received() {
+    peer_fin_ = true;
+    rcv_nxt_ += 1;
+    rcv_adv_ = max(rcv_adv_, rcv_nxt_);
+    switch (state_) {
+        case State::established:
+            state_ = State::close_wait;
+            break;
+        case State::fin_wait_1:
+            state_ = State::closing;
+            break;
+        case State::fin_wait_2:
+            state_ = State::time_wait;
+            set_timer(false);
+            break;
+        case State::close_wait:
+        case State::closing:
+        case State::last_ack:
+        case State::time_wait:
+        case State::closed:
+            break;
+    }
+}
+
+void Peer::acknowledge(bool at_once) {
+    ++unacked_;
+    if (at_once || unacked_ >= options_.ack_every) {
+        send_ack();
+    } else if (!ack_waits_) {
+        ack_waits_ = true;
+        world_.events().after(options_.delayed_ack_us, *this, what_delayed_ack, ++delayed_ack_);
+    }
+}
+
+// ---------------------------------------------------------------- output
+
+Seq Peer::data_end() const {
+    return Seq{options_.iss} + 1 + written_;
+}
+
+bool Peer::fin_is_ready() const {
+    return written_ == options_.stream_bytes && (options_.close_first || peer_fin_ || healed_);
+}
+
+uint32_t Peer::payload_max() const {
+    const uint32_t ip = connection_.options->family == wire::Family::ipv6 ? 40 : 20;
+    return std::min<uint32_t>(connection_.options->mss, connection_.options->mtu - ip - 20) -
+           options_room;
+}
+
+uint32_t Peer::timestamp() const {
+    const Instant start{world_.options().start_us};
+    return options_.ts_start + static_cast<uint32_t>((world_.now() - start) / 1000);
+}
+
+void Peer::pump() {
+    if (state_ == State::closed || state_ == State::time_wait) {
+        return;
+    }
+    End& me = connection_.ends[from_];
+    for (;;) {
+        const uint32_t flight  = bytes_between(snd_una_, snd_nxt_);
+        const uint32_t window  = std::min(snd_wnd_, cwnd_ * payload_max());
+        const uint32_t allowed = window > flight ? window - flight : 0;
+        const uint32_t bytes   = std::min({payload_max(), room(snd_nxt_, data_end()), allowed});
+        const bool fin =
+            fin_is_ready() && snd_nxt_ + bytes == data_end() && snd_wnd_ > flight + bytes;
+        if (bytes == 0 && !fin) {
+            break;
+        }
+        if (fin && !me.fin_ordered) {
+            me.fin_ordered = true;
+            state_         = state_ == State::close_wait ? State::last_ack : State::fin_wait_1;
+        }
+        emit(snd_nxt_, bytes, fin ? uint32_t{wire::tcp_fin} : 0);
+        snd_nxt_ = snd_nxt_ + bytes + (fin ? 1 : 0);
+        snd_max_ = max(snd_max_, snd_nxt_);
+    }
+    const bool waits = snd_nxt_ < data_end() || (fin_is_ready() && snd_nxt_ == data_end());
+    if (!timer_runs_ && (snd_una_ != snd_max_ || waits)) {
+        set_timer(true);
+    }
+}
+
+void Peer::emit(Seq seq, uint32_t bytes, uint32_t flags) {
+    wire::TcpFields tcp;
+    tcp.seq            = seq;
+    tcp.ack            = rcv_nxt_;
+    tcp.flags          = static_cast<uint8_t>(wire::tcp_ack | flags);
+    tcp.window         = select_window();
+    tcp.has_timestamps = connection_.options->timestamps;
+    tcp.ts_val         = timestamp();
+    tcp.ts_ecr         = ts_recent_;
+    fill_sack(tcp);
+    if (bytes > 0 && seq + bytes == data_end()) {
+        tcp.flags |= wire::tcp_psh;
+    }
+    unacked_       = 0;
+    ack_waits_     = false;
+    last_ack_sent_ = rcv_nxt_;
+    world_.send_plain(connection_.index, from_, tcp, bytes);
+}
+
+void Peer::fill_sack(wire::TcpFields& tcp) const {
+    if (!connection_.options->sack || out_of_order_.empty()) {
+        return;
+    }
+    const uint32_t most = tcp.has_timestamps ? 3 : 4;
+    for (const bool latest : {true, false}) {
+        for (const Range& range : out_of_order_) {
+            const bool is_latest = range.start <= recent_ && recent_ < range.end;
+            if (is_latest == latest && tcp.sack_count < most) {
+                tcp.sack.at(tcp.sack_count++) = {range.start, range.end};
+            }
+        }
+    }
+}
+
+void Peer::send_ack() {
+    emit(snd_nxt_, 0, 0);
+}
+
+void Peer::send_reset(Seq seq) {
+    wire::TcpFields tcp;
+    tcp.seq                            = seq;
+    tcp.ack                            = rcv_nxt_;
+    tcp.flags                          = wire::tcp_rst | wire::tcp_ack;
+    connection_.ends[from_].reset_sent = true;
+    world_.send_plain(connection_.index, from_, tcp, 0);
+}
+
+/// The edge stays where it was unless the buffer has room for more.  RFC 9293 §3.8.6.2.2
+uint16_t Peer::select_window() {
+    const uint32_t shift = options_.wind_shift;
+    const uint32_t free  = options_.buffer > unread_ ? options_.buffer - unread_ : 0;
+    const Seq edge       = max(rcv_adv_, rcv_nxt_ + (free >> shift << shift));
+    const uint32_t field = std::min(room(rcv_nxt_, edge) >> shift, field_max);
+    rcv_adv_             = max(rcv_adv_, rcv_nxt_ + (field << shift));
+    return static_cast<uint16_t>(field);
+}
+
+// ---------------------------------------------------------------- timers, application
+
+void Peer::set_timer(bool running) {
+    ++timer_;
+    timer_runs_ = running;
+    if (running) {
+        const uint64_t timeout_us =
+            std::min<uint64_t>(uint64_t{options_.rto_us} << std::min(backoff_, 10U), rto_max_us);
+        world_.events().after(timeout_us, *this, what_retransmit, timer_);
+    }
+}
+
+void Peer::retransmit_timed_out() {
+    timer_runs_ = false;
+    if (is_over()) {
+        return;
+    }
+    ++backoff_;
+    duplicates_     = 0;
+    const bool data = snd_una_ < data_end();
+    const bool fin  = !data && fin_is_ready() && snd_una_ == data_end();
+    if (snd_wnd_ == 0 && (data || fin)) {
+        probing_ = true;
+        emit(snd_una_, data ? 1 : 0, fin ? uint32_t{wire::tcp_fin} : 0);
+        if (fin && !connection_.ends[from_].fin_ordered) {
+            connection_.ends[from_].fin_ordered = true;
+            state_ = state_ == State::close_wait ? State::last_ack : State::fin_wait_1;
+        }
+        snd_nxt_ = max(snd_nxt_, snd_una_ + 1);
+        snd_max_ = max(snd_max_, snd_nxt_);
+        return set_timer(true);
+    }
+    snd_nxt_ = snd_una_;
+    cwnd_    = 1;
+    pump();
+}
+
+void Peer::read_some() {
+    if (world_.now() < reads_again_ && !healed_) {
+        return;
+    }
+    const uint32_t left = room(rcv_nxt_, rcv_adv_);
+    const uint32_t taken =
+        healed_ || options_.read_every_us == 0 ? unread_ : std::min(unread_, options_.read_bytes);
+    unread_ -= taken;
+    const uint32_t free = options_.buffer - std::min(unread_, options_.buffer);
+    const uint32_t mss  = std::min<uint32_t>(connection_.options->mss, options_.buffer / 2);
+    if (taken > 0 && left < mss && free >= left + mss && !is_over() && !peer_fin_) {
+        send_ack();  // a window update
+    }
+}
+
+void Peer::write_some() {
+    const bool all      = healed_ || options_.write_every_us == 0;
+    const uint32_t more = options_.stream_bytes - written_;
+    written_ += all ? more : std::min(more, options_.write_bytes);
+    connection_.ends[from_].posted = written_;
+    if (written_ < options_.stream_bytes) {
+        world_.events().after(options_.write_every_us, *this, what_write);
+    }
+    pump();
+}
+
+void Peer::act(uint32_t what, uint64_t argument) {
+    switch (what) {
+        case what_retransmit:
+            if (argument == timer_ && timer_runs_) {
+                retransmit_timed_out();
+            }
+            return;
+        case what_delayed_ack:
+            if (argument == delayed_ack_ && ack_waits_) {
+                send_ack();
+            }
+            return;
+        case what_read:
+            read_some();
+            if (!healed_ && !is_over() && options_.read_every_us != 0) {
+                world_.events().after(options_.read_every_us, *this, what_read);
+            }
+            return;
+        case what_write:
+            write_some();
+            return;
+        case what_keep_alive:
+            if (!is_over()) {
+                emit(snd_una_ - 1, 0, 0);  // RFC 9293 §3.8.4
+                world_.events().after(keep_alive_us, *this, what_keep_alive);
+            }
+            return;
+        default:
+            return;
+    }
+}
+
+void Peer::stop_reading(Instant until) {
+    reads_again_ = until;
+    if (options_.read_every_us == 0) {
+        world_.events().at(until, *this, what_read);
+    }
+}
+
+void Peer::shrink_window(uint32_t bytes) {
+    const uint32_t window = room(rcv_nxt_, rcv_adv_);
+    rcv_adv_              = rcv_nxt_ + (window - std::min(window, bytes));
+    unread_               = std::max(unread_, options_.buffer - room(rcv_nxt_, rcv_adv_));
+    std::erase_if(out_of_order_, [this](const Range& range) { return range.end > rcv_adv_; });
+    if (fin_known_ && !peer_fin_ && fin_seq_ >= rcv_adv_) {
+        fin_known_ = false;
+    }
+    if (!is_over()) {
+        send_ack();
+    }
+}
+
+void Peer::abort() {
+    if (is_over()) {
+        return;
+    }
+    connection_.ends[from_].reset_ordered = true;
+    send_reset(snd_nxt_);
+    state_ = State::closed;
+    set_timer(false);
+}
+
+void Peer::heal() {
+    healed_      = true;
+    reads_again_ = {};
+    read_some();
+    write_some();
+    world_.events().after(keep_alive_us, *this, what_keep_alive);
+}
+
+}  // namespace flue::sim

@@ -1,0 +1,112 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/prng.hpp"
+#include "checkers/wire.hpp"
+#include "connection.hpp"
+#include "events.hpp"
+#include "findings.hpp"
+#include "host.hpp"
+#include "link.hpp"
+#include "options.hpp"
+#include "peer.hpp"
+#include "target.hpp"
+#include "trace.hpp"
+
+namespace flue::sim {
+
+/// World is everything of one run: two targets, some hosts, plain peers and the wire between them.
+/// It runs with faults first, then without any until everything has come to its end.
+class World final : public Actor {
+  public:
+    World(const WorldOptions& options, Trace& trace);
+    ~World() override;
+    World(const World&)            = delete;
+    World& operator=(const World&) = delete;
+
+    void run();
+
+    [[nodiscard]] const Findings& result() const { return findings_; }
+
+    /// Time that has passed.
+    [[nodiscard]] uint64_t elapsed_us() const;
+    void show() const;
+
+    // ---------------------------------------------------------------- for those inside
+
+    [[nodiscard]] const WorldOptions& options() const { return options_; }
+
+    [[nodiscard]] Events& events() { return events_; }
+
+    [[nodiscard]] Instant now() const { return events_.now(); }
+
+    [[nodiscard]] Trace& trace() { return trace_; }
+
+    [[nodiscard]] Findings& findings() { return findings_; }
+
+    [[nodiscard]] bool healed() const { return healed_; }
+
+    [[nodiscard]] Target& target(uint32_t index) { return *targets_[index]; }
+
+    /// arrive brings a frame to an end.
+    void arrive(uint32_t connection, uint32_t to, std::vector<std::byte> frame);
+    /// delivered notes a segment that has reached a target in one piece.
+    void delivered(const wire::Frame& frame);
+    /// emitted checks a frame of a target and sends it; `key` as its flow header says.
+    void emitted(const wire::FlowKey& key, std::vector<std::byte> frame);
+    /// send_plain sends a segment of a plain peer, with `bytes` of its stream.
+    void send_plain(uint32_t connection, uint32_t from, const wire::TcpFields& tcp, uint32_t bytes);
+    /// send_control sends a segment without data from the end with this key.
+    void send_control(const wire::FlowKey& key, const wire::TcpFields& tcp, bool checked);
+    /// exception is the way of a segment that no connection of a target takes: to the kernel.
+    void exception(const wire::FlowKey& key, const wire::TcpFields& tcp, uint32_t bytes);
+    void unclaimed(const wire::FlowKey& key);
+    void completions_posted(uint32_t target);
+    /// skips_completion: the canary eats this one.
+    [[nodiscard]] bool skips_completion(const flue_wc& wc);
+
+    void act(uint32_t what, uint64_t argument) override;
+
+  private:
+    struct Place {
+        Connection* connection = nullptr;
+        uint32_t end           = 0;
+    };
+
+    void make_connections();
+    [[nodiscard]] Place find(const wire::FlowKey& key);
+    void send(Connection& connection, uint32_t from, std::vector<std::byte> frame);
+    void poison(const Connection& connection, uint32_t from, std::vector<std::byte>& frame);
+
+    void break_something();
+    [[nodiscard]] Fault pick_fault();
+    void apply(Fault fault);
+    void break_wire(Fault fault);
+    void break_peer(Fault fault);
+    void break_host(Fault fault);
+    void forge(Fault fault);
+    void heal();
+    void check();
+    void check_end();
+    [[nodiscard]] bool is_over() const;
+
+    const WorldOptions& options_;
+    Trace& trace_;
+    Findings findings_;
+    Events events_;
+    Prng prng_;
+    bool healed_ = false;
+    std::vector<std::unique_ptr<Connection>> connections_;
+    std::vector<std::unique_ptr<Target>> targets_;
+    std::vector<std::unique_ptr<Host>> hosts_;
+    std::vector<std::unique_ptr<Peer>> peers_;  ///< [connection]; null: a chimney's
+    std::unique_ptr<Link> link_;
+    Instant last_check_;
+    bool canary_sang_ = false;
+};
+
+}  // namespace flue::sim
