@@ -62,6 +62,17 @@ void add_connections(CLI::App& app, target::Options& options) {
     app.add_option("--connections", options.connections, "Connections at a time")
         ->check(CLI::Range(1, 1 << 23))
         ->capture_default_str();
+    app.add_option("--paths", options.paths, "Paths of offloaded trees at a time")
+        ->check(CLI::Range(1, 1 << 20))
+        ->capture_default_str();
+    app.add_option("--neighbors", options.neighbors, "Neighbors of offloaded trees at a time")
+        ->check(CLI::Range(1, 1 << 20))
+        ->capture_default_str();
+    app.add_option("--nce-stale-ms",
+                   options.nce_stale_ms,
+                   "Milliseconds after which a neighbor that nobody heard of is asked for; 0 = "
+                   "never")
+        ->capture_default_str();
     app.add_option("--time-waits", options.time_waits, "Connections in TIME-WAIT at a time")
         ->check(CLI::Range(1, 1 << 23))
         ->capture_default_str();

@@ -48,10 +48,13 @@ Chimney::Impl::Impl(const Options& options_in, Environment& environment_in)
       granted_to(options_in.tcp.limits.connections),
       sends(options_in.tcp.limits.send_items),
       requests(options_in.receive_items),
+      nodes(options_in.paths + options_in.neighbors),
+      path_links(options_in.tcp.limits.connections),
       time_waits(options_in.time_wait_max, options_in.time_wait_us),
       connection_pool(options_in.tcp.limits.connections, options_in.sessions),
       request_pool(requests_max(options_in), options_in.sessions) {
-    FLUE_ASSERT(options_in.tcp.limits.connections < connections_max);
+    FLUE_ASSERT(nodes.capacity() > 0);
+    FLUE_ASSERT(connections.capacity() + uint64_t{nodes.capacity()} < connections_max);
     for (uint32_t i = 0; i < connections.capacity(); ++i) {
         connections[i].generation = 1;
     }
@@ -239,12 +242,15 @@ void Chimney::Impl::advance(Instant now) {
             break;
         }
     }
+    run_sweeps(now);
+    post_reachability_events();
     for (QueueIndex slot = 0; slot < queues.size(); ++slot) {
         if (queues[slot].queue == nullptr) {
             continue;
         }
         if (queues[slot].lost) {
             make_orphans(now, slot);
+            free_nodes_of(slot);
         } else {
             tell_reattached(slot);
             serve_initiates(now, slot);
@@ -398,7 +404,8 @@ void Chimney::lose(Instant /*now*/, queue::TargetQueue& queue, HostLoss policy) 
 
 bool Chimney::detachable(const queue::TargetQueue& queue) const {
     const QueueSlot& slot = impl_->queues[queue.owner_index];
-    return slot.connections == tcp::no_conn && slot.region_references == 0;
+    return slot.connections == tcp::no_conn && slot.region_references == 0 &&
+           slot.paths == no_index && slot.neighbors == no_index;
 }
 
 void Chimney::detach(queue::TargetQueue& queue) {
@@ -434,7 +441,7 @@ Chimney::Disposition Chimney::on_segment(Instant now,
         return (connection.flags & flag_keep_held) != 0 ? Disposition::hold
                                                         : Disposition::exception;  // R104
     }
-    const tcp::Engine::Outcome outcome = impl.engine.on_segment(now, index, segment);
+    const tcp::Engine::Outcome outcome = impl.process(now, index, segment);
     if (outcome.payload_kept) {
         return Disposition::consumed;
     }
@@ -458,7 +465,11 @@ void Chimney::on_time(Instant now) {
 }
 
 uint32_t Chimney::transmit(Instant now, std::span<tcp::TxSegment> out) {
-    return impl_->engine.transmit(now, out);
+    const uint32_t count = impl_->engine.transmit(now, out);
+    if (impl_->options.nce_stale_ms != 0) {
+        impl_->ask_for_news(now, out.first(count));
+    }
+    return count;
 }
 
 uint32_t Chimney::take_released(std::span<tcp::ByteRef> out) {
@@ -541,7 +552,9 @@ Chimney::Usage Chimney::usage() const {
             .receive_items  = impl_->requests.used_count() - impl_->initiate_count,
             .initiates      = impl_->initiate_count,
             .time_waits     = impl_->time_waits.used_count(),
-            .nic_references = impl_->nic_references};
+            .nic_references = impl_->nic_references,
+            .paths          = impl_->path_count,
+            .neighbors      = impl_->neighbor_count};
 }
 
 const char* to_string(OffloadState state) {

@@ -21,7 +21,11 @@ struct Options {
     uint32_t time_wait_us    = 60'000'000;  ///< 2MSL
     uint32_t rcv_wnd_limit   = 16 << 20;    ///< largest rcv_wnd_max that OFFLOAD accepts
     uint32_t push_timeout_us = 500'000;     ///< contract 2.7
-    uint32_t sessions        = 1;  ///< at a time; each is guaranteed its part of every pool
+    uint32_t paths           = 4096;
+    uint32_t neighbors       = 1024;
+    /// A neighbor that is sent to and was not heard of for longer is asked for; 0 = never.
+    uint32_t nce_stale_ms = 0;
+    uint32_t sessions     = 1;  ///< at a time; each is guaranteed its part of every pool
     ClaimRules claim_rules;
     tcp::Options tcp;
 };
@@ -171,6 +175,8 @@ class Chimney {
         uint32_t initiates      = 0;  ///< that wait for the intake to open
         uint32_t time_waits     = 0;
         uint32_t nic_references = 0;
+        uint32_t paths          = 0;
+        uint32_t neighbors      = 0;
     };
 
     [[nodiscard]] Usage usage() const;

@@ -79,6 +79,7 @@ void Chimney::Impl::free_connection(ConnIndex index) {
     Connection& connection = connections[index];
     FLUE_ASSERT(connection.state != OffloadState::free);
     FLUE_ASSERT((connection.flags & flag_on_event_list) == 0);
+    leave_path(index);
     drop_requests(index);
     cancel_timer(index);
     unlink(index);

@@ -94,7 +94,7 @@ flue_status Chimney::Impl::process_segment(Instant now,
         segment.tcp.flags  = static_cast<uint8_t>(is_last ? forwarded.tcp.flags
                                                           : forwarded.tcp.flags & ~flags_of_last);
         segment.payload    = pieces[i];
-        const auto outcome = engine.on_segment(now, index, segment);
+        const auto outcome = process(now, index, segment);
         first              = i == 0 ? outcome.drop : first;
         if (!outcome.payload_kept && pieces[i].region != 0) {
             refused_payloads.push_back(pieces[i]);

@@ -8,6 +8,7 @@
 #include "base/shared_pool.hpp"
 #include "base/timer_wheel.hpp"
 #include "chimney/chimney.hpp"
+#include "chimney/nodes.hpp"
 #include "chimney/objects.hpp"
 #include "chimney/state_block.hpp"
 #include "chimney/time_wait.hpp"
@@ -105,6 +106,15 @@ struct Chimney::Impl {
                                         ConnIndex index,
                                         const StateBlock& block,
                                         std::span<const std::byte> backlog);
+    /// offload_one is what OFFLOAD comes to for one connection, alone or in a tree: its 4-tuple is
+    /// claimed, unless wr.conn is held, and its state taken over.  The caller then completes the
+    /// request and has what was held replayed.  `owner`: with FLUE_NOT_OWNER the worker.
+    [[nodiscard]] Result<ConnIndex, flue_status> offload_one(Instant now,
+                                                             QueueIndex slot,
+                                                             const flue_wr& wr,
+                                                             const StateBlock& block,
+                                                             std::span<const std::byte> backlog,
+                                                             uint16_t& owner);
     [[nodiscard]] bool store_backlog(ConnIndex index, std::span<const std::byte> backlog);
     /// read_block copies the flue_state that sge[0] names out of the host's memory.
     [[nodiscard]] Result<flue_state, flue_status> read_block(QueueIndex slot,
@@ -121,10 +131,96 @@ struct Chimney::Impl {
                                     const wire::FlowKey& key);
     void withdraw(ConnIndex index);
 
-    // ---------------------------------------------------------------- tree.cpp: OFFLOAD of trees,
-    // and requests on paths and neighbors
+    // ---------------------------------------------------------------- nodes.cpp: paths and
+    // neighbors
 
+    [[nodiscard]] flue_conn handle_of_node(NodeIndex index) const;
+    [[nodiscard]] NodeIndex find_node(QueueIndex slot, flue_conn handle, uint8_t object) const;
+    [[nodiscard]] flue_status may_have_another(uint8_t object) const;
+    [[nodiscard]] uint32_t& list_of_node(const Node& node);
+    /// Pre: may_have_another.
+    [[nodiscard]] NodeIndex new_node(QueueIndex slot, uint8_t object, uint64_t host_handle);
+    void free_node(NodeIndex index);
+    void free_nodes_of(QueueIndex slot);
+    [[nodiscard]] bool may_depend_on(NodeIndex index) const;
+    void join_neighbor(NodeIndex path, NodeIndex neighbor);
+    void leave_neighbor(NodeIndex path);
+    void join_path(ConnIndex index, NodeIndex path);
+    void leave_path(ConnIndex index);
+    void complete_node(
+        NodeIndex index, uint64_t wr_id, uint8_t opcode, flue_status status, uint32_t bytes);
+    void terminate_node(NodeIndex index, const flue_wr& wr);
+    /// settle_node ends a path or neighbor that only waits for its dependents to go.
+    void settle_node(NodeIndex index);
     void carry_out_on_object(Instant now, QueueIndex slot, const flue_wr& wr);
+
+    // ---------------------------------------------------------------- tree.cpp: OFFLOAD of trees
+
+    struct TreeWalk;
+
+    /// How the blocks of one list did.
+    struct Tally {
+        uint32_t count     = 0;
+        uint32_t offloaded = 0;
+    };
+
+    void offload_tree(Instant now, QueueIndex slot, const flue_wr& wr);
+    [[nodiscard]] static bool visit(TreeWalk& walk, uint16_t first, uint8_t object);
+    static void refuse_tree(TreeWalk& walk);
+    void finish_tree(const TreeWalk& walk, const flue_wr& wr);
+    [[nodiscard]] Tally walk_siblings(TreeWalk& walk, uint16_t first, NodeIndex parent);
+    static void note_dependents(flue_block& block, const Tally& tally);
+    static void fail_dependents(TreeWalk& walk, uint16_t first);
+    static void write_block(const TreeWalk& walk, uint16_t i);
+    [[nodiscard]] flue_status offload_block(TreeWalk& walk,
+                                            flue_block& block,
+                                            NodeIndex parent,
+                                            NodeIndex& node);
+    [[nodiscard]] flue_status find_linked(const TreeWalk& walk,
+                                          const flue_block& block,
+                                          NodeIndex parent,
+                                          NodeIndex& node) const;
+    [[nodiscard]] Result<NodeIndex, flue_status> offload_neighbor(const TreeWalk& walk,
+                                                                  const flue_block& block);
+    [[nodiscard]] Result<NodeIndex, flue_status> offload_path(const TreeWalk& walk,
+                                                              const flue_block& block,
+                                                              NodeIndex parent);
+    [[nodiscard]] flue_status offload_connection(TreeWalk& walk, flue_block& block, NodeIndex path);
+    [[nodiscard]] bool hangs_together(const wire::FlowHeader& flow, NodeIndex path) const;
+
+    // ---------------------------------------------------------------- sweep.cpp: UPDATE,
+    // INVALIDATE, QUERY of paths and neighbors
+
+    /// update_node and invalidate_node answer the request themselves when they return SUCCESS.
+    [[nodiscard]] flue_status update_node(Instant now, NodeIndex index, const flue_wr& wr);
+    [[nodiscard]] flue_status invalidate_node(NodeIndex index, const flue_wr& wr);
+    void query_node(Instant now, NodeIndex index, const flue_wr& wr);
+    /// update_path and update_neighbor return whether dependents have to hear of it.
+    [[nodiscard]] Result<bool, flue_status> update_path(NodeIndex index, const flue_sge& sge);
+    [[nodiscard]] Result<bool, flue_status> update_neighbor(Instant now,
+                                                            NodeIndex index,
+                                                            const flue_sge& sge);
+    void move_path(NodeIndex path, NodeIndex to);
+    [[nodiscard]] flue_status check_link_through(NodeIndex neighbor, uint16_t path_mtu) const;
+    void start_sweep(NodeIndex index, const flue_wr& wr);
+    void sweep_again(NodeIndex index);
+    void run_sweeps(Instant now);
+    /// sweep_path and sweep_neighbor return what is left of the budget.
+    [[nodiscard]] uint32_t sweep_path(Instant now, NodeIndex index, uint32_t budget);
+    [[nodiscard]] uint32_t sweep_neighbor(NodeIndex index, uint32_t budget);
+    void end_sweep(NodeIndex index);
+    void take_from_path(const Node& path, wire::FlowHeader& flow) const;
+    void refresh(Instant now, ConnIndex index);
+
+    // ---------------------------------------------------------------- reachability.cpp
+
+    [[nodiscard]] bool is_stale(Instant now, const Node& neighbor) const;
+    [[nodiscard]] NodeIndex neighbor_of(ConnIndex index) const;
+    [[nodiscard]] tcp::Engine::Outcome process(Instant now,
+                                               ConnIndex index,
+                                               const tcp::Segment& segment);
+    void ask_for_news(Instant now, std::span<const tcp::TxSegment> segments);
+    void post_reachability_events();
 
     // ---------------------------------------------------------------- update.cpp: UPDATE,
     // INVALIDATE
@@ -218,6 +314,12 @@ struct Chimney::Impl {
     std::vector<queue::SessionShare*> granted_to;  ///< by connection: of one without a queue
     std::vector<SendWork> sends;                   ///< by the engine's item
     IndexPool<Request, &Request::next> requests;
+    IndexPool<Node, &Node::next_free> nodes;  ///< paths and neighbors
+    std::vector<PathLink> path_links;         ///< by connection
+    uint32_t path_count     = 0;
+    uint32_t neighbor_count = 0;
+    IndexList<Node, &Node::next_sweep> sweeping;
+    IndexList<Node, &Node::next_asking> asking;
     TimeWaitTable time_waits;
     TimerWheel timers;
     std::vector<QueueSlot> queues;

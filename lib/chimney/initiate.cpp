@@ -90,11 +90,6 @@ void Chimney::Impl::offload(Instant now, QueueIndex slot, const flue_wr& wr) {
     if (!block.ok()) {
         return answer(slot, wr, block.error());
     }
-    const wire::FlowHeader& flow = block.value().flow;
-    const flue_status link       = check_link(flow.source_mac, flow.vlan_id, flow.path_mtu);
-    if (link != FLUE_SUCCESS) {
-        return answer(slot, wr, link);
-    }
     const uint32_t backlog_bytes = wr.sge_count == 2 ? wr.sge[1].length : 0;
     if (backlog_bytes != block.value().receive_backlog_bytes) {
         return answer(slot, wr, FLUE_BAD_LENGTH, block.value().receive_backlog_bytes);
@@ -107,33 +102,49 @@ void Chimney::Impl::offload(Instant now, QueueIndex slot, const flue_wr& wr) {
         }
         backlog = {range->data, backlog_bytes};
     }
+    uint16_t owner   = 0;
+    const auto taken = offload_one(now, slot, wr, block.value(), backlog, owner);
+    if (!taken.ok()) {
+        return answer(slot, wr, taken.error(), 0, owner);
+    }
+    complete(taken.value(), wr.wr_id, wr.opcode, FLUE_SUCCESS, 0);
+    environment.replay_held(taken.value());  // R24: after the completion
+}
+
+Result<ConnIndex, flue_status> Chimney::Impl::offload_one(Instant now,
+                                                          QueueIndex slot,
+                                                          const flue_wr& wr,
+                                                          const StateBlock& block,
+                                                          std::span<const std::byte> backlog,
+                                                          uint16_t& owner) {
+    const wire::FlowHeader& flow = block.flow;
+    const flue_status link       = check_link(flow.source_mac, flow.vlan_id, flow.path_mtu);
+    if (link != FLUE_SUCCESS) {
+        return link;
+    }
     const bool is_fresh = wr.conn == FLUE_NO_CONN;
     ConnIndex index     = is_fresh ? tcp::no_conn : find(slot, wr.conn);
     if (is_fresh) {
-        uint16_t owner     = 0;
-        const auto claimed = claim(now, slot, wr, block.value().flow.key, owner);
+        const auto claimed = claim(now, slot, wr, flow.key, owner);
         if (!claimed.ok()) {
-            return answer(slot, wr, claimed.error(), 0, owner);
+            return claimed.error();
         }
         index = claimed.value();
     } else if (index == tcp::no_conn) {
-        return answer(slot, wr, FLUE_BAD_CONNECTION);
+        return FLUE_BAD_CONNECTION;
     }
-    const flue_status status = take_over(now, index, block.value(), backlog);
+    const flue_status status = take_over(now, index, block, backlog);
     if (status != FLUE_SUCCESS) {
         if (is_fresh) {
-            environment.unclaim(flows[index].key);
-            environment.release_held(index);
-            free_connection(index);
+            withdraw(index);
         }
-        return answer(slot, wr, status);
+        return status;
     }
     if ((wr.flags & FLUE_WR_KEEP_TIME_WAIT) != 0) {
         connections[index].flags |= flag_keep_time_wait;
     }
     ++counters.offloads;
-    complete(index, wr.wr_id, wr.opcode, FLUE_SUCCESS, 0);
-    environment.replay_held(index);  // R24: after the completion
+    return index;
 }
 
 flue_status Chimney::Impl::take_over(Instant now,

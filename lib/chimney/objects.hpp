@@ -43,6 +43,7 @@ enum ConnectionFlag : uint16_t {
     flag_deadline_abort = 0x800,  ///< when the drain deadline passes: abort
     flag_on_revisit     = 0x1000,
     flag_keep_held      = 0x2000,  ///< TERMINATE asked to go on keeping the flow's packets
+    flag_on_path        = 0x8000,  ///< it hangs on a path
     flag_fin_unclaimed  = 0x4000,  ///< the giver had sent its FIN; a DISCONNECT may stand for it
 };
 
@@ -138,6 +139,8 @@ struct QueueSlot {
     ConnIndex connections        = tcp::no_conn;
     ConnIndex events_front       = tcp::no_conn;
     ConnIndex events_back        = tcp::no_conn;
+    uint32_t paths               = no_index;
+    uint32_t neighbors           = no_index;
     ConnIndex next_orphan        = tcp::no_conn;  ///< once lost: where making orphans goes on
     ConnIndex next_reattached    = tcp::no_conn;  ///< where telling the next host goes on
     uint32_t region_references   = 0;

@@ -92,6 +92,7 @@ void Chimney::Impl::surrender(Instant now, ConnIndex index, Request& request) {
         static_cast<uint16_t>(std::min(state.snd_wnd >> parameters.snd_wind_shift, 65535u));
     engine.forget(index);
     cancel_timer(index);
+    leave_path(index);
     connection.state = OffloadState::held;
     connection.flags = 0;
     count_held(index, true);

@@ -92,8 +92,12 @@ flue_status Chimney::Impl::apply_update(Instant now, ConnIndex index, const flue
         return FLUE_TCP_RCV_WINDOW;
     }
     apply(block, flow);
-    std::ranges::copy(block.next_hop_mac, flow.next_hop_mac.begin());
-    flow.path_mtu = block.path_mtu;
+    if (neighbor_of(index) == no_node) {
+        std::ranges::copy(block.next_hop_mac, flow.next_hop_mac.begin());
+    }
+    if (path_links[index].path == no_node) {
+        flow.path_mtu = block.path_mtu;
+    }
     if (flow.path_mtu < path_mtu_min(flow.key.family)) {
         return FLUE_BAD_STATE;
     }

@@ -46,7 +46,8 @@ Claims::Answer Claims::answer(flue_wc& wc, uint32_t worker_count) {
     }
     Claim& claim           = claims_[index];
     const bool owner_known = wc.status == FLUE_NOT_OWNER && wc.info < worker_count;
-    if (owner_known && claim.wr.conn == FLUE_NO_CONN && claim.reroutes < reroutes_max) {
+    const bool may_move    = claim.wr.conn == FLUE_NO_CONN && claim.wr.object != FLUE_TREE;
+    if (owner_known && may_move && claim.reroutes < reroutes_max) {
         ++claim.reroutes;
         flue_wr tagged = claim.wr;
         tagged.wr_id   = wc.wr_id;

@@ -141,8 +141,9 @@ HostQueue::~HostQueue() {
 }
 
 uint32_t HostQueue::route(const flue_wr& request) {
-    const auto workers = rings_.worker_count();
-    if (request.conn == FLUE_NO_CONN && Claims::is_claim(request.opcode)) {
+    const auto workers      = rings_.worker_count();
+    const bool names_worker = request.object == FLUE_TREE;  // also where that is FLUE_NO_CONN
+    if (request.conn == FLUE_NO_CONN && Claims::is_claim(request.opcode) && !names_worker) {
         next_claim_ = next_claim_ + 1 < workers ? next_claim_ + 1 : 0;
         return next_claim_;
     }

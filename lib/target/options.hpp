@@ -41,6 +41,9 @@ struct Options {
     uint32_t copy_below_bytes = 256;  ///< payloads up to this are copied beside the header
     uint32_t hold_packets     = 256;  ///< per held connection
     uint32_t time_wait_ms     = 60'000;
+    uint32_t paths            = 4096;
+    uint32_t neighbors        = 1024;
+    uint32_t nce_stale_ms     = 0;  ///< as in chimney::Options
     uint32_t rcv_wnd_limit    = 16 << 20;
     uint32_t hold_ms          = 30'000;  ///< longest wait for the next host of a session
     /// Sleep of an idle worker; 0 = poll without a pause; unset = a pause if workers would take

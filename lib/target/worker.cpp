@@ -25,6 +25,9 @@ chimney::Options chimney_options(const Worker::Parts& parts) {
     result.time_wait_max             = options.time_waits;
     result.time_wait_us              = options.time_wait_ms * 1000;
     result.rcv_wnd_limit             = options.rcv_wnd_limit;
+    result.paths                     = options.paths;
+    result.neighbors                 = options.neighbors;
+    result.nce_stale_ms              = options.nce_stale_ms;
     result.tcp.limits.connections    = options.connections;
     result.tcp.limits.send_items     = options.send_items;
     result.tcp.limits.receive_chunks = Worker::receive_chunks(options);
