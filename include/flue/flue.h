@@ -43,6 +43,43 @@
  *             return -1;
  *         return flue_post(hq, &end_it, 1) == 1 ? wait_for(hq, 2, &wc) : -1;
  *     }
+ *
+ * Trees     Connections that leave by one next hop can hang on a path and a neighbor (struct flue_block): a new MAC
+ *           address or path MTU is then one UPDATE for all of them, and one INVALIDATE stops them all.  Requests on a
+ *           path or neighbor name it by `object` and its handle in `conn`.  An UPDATE or INVALIDATE completes when
+ *           everything that hangs on it has been brought up to date, some connections at a time; a second one of the
+ *           same object, or of a path whose neighbor's is under way, meanwhile gets FLUE_INVALID_STATE.  TERMINATE
+ *           connections first: that of a path or neighbor waits for them.  In a flue_state, addresses and path_mtu have
+ *           to be the path's; source_mac, next_hop_mac and vlan_id the neighbor's, or zero.
+ *
+ * Example: offload a neighbor, a path and a connection in one request.  The three states in `tree` are filled in already.
+ *
+ *     struct tree { // in a memory region
+ *         struct flue_block block[3];
+ *         struct flue_neighbor_state neighbor;
+ *         struct flue_path_state path;
+ *         struct flue_state conn;
+ *     };
+ *
+ *     static int offload_tree(struct flue_hq *hq, struct flue_mr *mr, struct tree *tree, unsigned worker)
+ *     {
+ *         static const uint32_t states[3] = {offsetof(struct tree, neighbor), offsetof(struct tree, path),
+ *                                            offsetof(struct tree, conn)};
+ *         struct flue_wr wr = {.wr_id = 3, .conn = FLUE_ON_WORKER(worker), .opcode = FLUE_OP_OFFLOAD, .sge_count = 1,
+ *                              .object = FLUE_TREE};
+ *         struct flue_wc wc;
+ *
+ *         for (unsigned i = 0; i < 3; ++i)
+ *             tree->block[i] = (struct flue_block){.object = (uint8_t)(FLUE_NEIGHBOR - i), .kind = FLUE_BLOCK_NEW,
+ *                                                  .next = FLUE_NO_BLOCK, .state_offset = states[i],
+ *                                                  .dependents = (uint16_t)(i < 2 ? i + 1 : FLUE_NO_BLOCK)};
+ *         flue_state_seal(&tree->conn);
+ *         wr.sge[0] = (struct flue_sge){flue_mr_key(mr), sizeof(*tree),
+ *                                       (uint64_t)((char *)tree - (char *)flue_mr_data(mr))};
+ *         if (flue_post(hq, &wr, 1) != 1)
+ *             return -1;
+ *         return wait_for(hq, 3, &wc); // each block has its status, and its handle if it was offloaded
+ *     }
  */
 #ifndef FLUE_H
 #define FLUE_H
@@ -210,6 +247,7 @@ void flue_hq_destroy(struct flue_hq *hq);
  *
  * A HOLD, or an OFFLOAD of a connection that is not held, has no worker yet: it is posted to one after the other until it
  * is at the one that owns the flow.  Post what follows on that connection when its completion has brought the handle.
+ * A tree goes to the worker in its `conn` and nowhere else.
  * Cost: no system call (unless nothing could be posted, now and then), no lock, no allocation. */
 unsigned flue_post(struct flue_hq *hq, const struct flue_wr *wr, unsigned count);
 

@@ -50,6 +50,19 @@ TEST(Claims, claim_of_another_workers_flow_waits_to_be_posted_there) {
     EXPECT_EQ(claims.outstanding(), 1u);
 }
 
+TEST(Claims, tree_stays_with_its_worker) {
+    Claims claims(8);
+    flue_wr tree         = hold(7);
+    tree.opcode          = FLUE_OP_OFFLOAD;
+    tree.object          = FLUE_TREE;
+    tree.conn            = FLUE_ON_WORKER(0);
+    const flue_wr posted = claims.add(tree).value();
+    flue_wc wc           = completion_of(posted, FLUE_NOT_OWNER, 3);
+    EXPECT_EQ(claims.answer(wc, worker_count), Claims::Answer::deliver);
+    EXPECT_EQ(wc.wr_id, 7u);
+    EXPECT_EQ(claims.outstanding(), 0u);
+}
+
 TEST(Claims, owner_that_is_no_worker_is_the_callers_business) {
     Claims claims(8);
     const flue_wr posted = claims.add(hold(7)).value();
