@@ -129,13 +129,16 @@ void Control::run() {
         }
         mail_.flush();
         end_finished();
+        if (ending_ && parts_.drains->finished()) {
+            parts_.stop->store(true, std::memory_order_relaxed);
+        }
         listen_or_wait();
         publish_usage();
     }
 }
 
 int Control::wait_ms() const {
-    if (mail_.unanswered() > 0 || std::ranges::any_of(sessions_, &Session::waiting)) {
+    if (ending_ || mail_.unanswered() > 0 || std::ranges::any_of(sessions_, &Session::waiting)) {
         return poll_interval_ms;
     }
     std::optional<Session::Clock::time_point> first;
@@ -156,14 +159,24 @@ void Control::serve(uint32_t events, void* source) {
     if (source == &signals_) {
         signalfd_siginfo signal{};
         (void)!::read(signals_.get(), &signal, sizeof(signal));
-        FLUE_LOG(INFO, "asked to end");
-        parts_.stop->store(true, std::memory_order_relaxed);
+        begin_to_end();
     } else if (source == &listener_) {
         accept_sessions();
     } else {
         auto& session = *static_cast<Session*>(source);
         (events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) != 0 ? session.hang_up() : session.serve();
     }
+}
+
+/// The first signal lets drains come to their end, the second does not wait for it.
+void Control::begin_to_end() {
+    if (parts_.drains == nullptr || ending_) {
+        FLUE_LOG(INFO, "asked to end");
+        return parts_.stop->store(true, std::memory_order_relaxed);
+    }
+    FLUE_LOG(INFO, "asked to end: once no drain is under way");
+    ending_ = true;
+    parts_.drains->finish();
 }
 
 void Control::listen_or_wait() {
@@ -185,7 +198,14 @@ void Control::accept_sessions() {
         if (!socket.valid()) {
             return;
         }
-        const auto peer  = queue::peer_credentials(socket.get());
+        const auto peer = queue::peer_credentials(socket.get());
+        // A drain mostly comes with its connection and needs no place among the sessions.
+        if (peer.ok() && is_drain(socket.get())) {
+            if (auto received = queue::receive_message(socket.get()); received.ok()) {
+                offer({std::move(received.value()), std::move(socket), peer.value()});
+            }
+            continue;
+        }
         const size_t max = parts_.options->quotas.sessions;
         // A held session counts, and its next host must find a way in all the same.
         const auto held = static_cast<size_t>(std::ranges::count_if(sessions_, &Session::is_held));
@@ -245,7 +265,21 @@ void Control::answer_guests() {
     }
 }
 
+void Control::offer(DrainRequest&& request) {
+    if (!parts_.options->permissions.may_connect(request.peer)) {
+        return reply_to_drain(request, queue::SessionStatus::not_permitted);
+    }
+    offer_drain(parts_.drains, std::move(request));
+}
+
 void Control::end_finished() {
+    for (Session& session : sessions_) {
+        if (auto& drain = session.drain(); drain) {
+            (void)epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, drain->socket.get(), nullptr);
+            offer(std::move(*drain));
+            drain.reset();
+        }
+    }
     sessions_.remove_if([](const Session& session) { return session.finished(); });
 }
 

@@ -12,6 +12,7 @@
 #include "base/unique_fd.hpp"
 #include "queue/session_socket.hpp"
 #include "target/dma.hpp"
+#include "target/drain.hpp"
 #include "target/messages.hpp"
 #include "target/options.hpp"
 #include "target/session.hpp"
@@ -34,6 +35,7 @@ class Control {
         std::span<const Port> ports;
         const Steering* steering = nullptr;
         std::atomic<bool>* stop  = nullptr;  ///< set when a signal says so
+        DrainTaker* drains       = nullptr;  ///< null: no connection is taken to be drained
     };
 
     explicit Control(const Parts& parts);
@@ -67,6 +69,8 @@ class Control {
     void take_answers();
     void answer_guests();
     void end_finished();
+    void offer(DrainRequest&& request);
+    void begin_to_end();
     void publish_usage();
 
     Parts parts_;
@@ -78,6 +82,7 @@ class Control {
     WorkerMail mail_;
     std::list<Session> sessions_;
     uint32_t next_session_ = 1;
+    bool ending_           = false;  ///< a signal came; drains are still under way
     std::atomic<uint32_t> session_count_{0};
     std::atomic<uint32_t> queue_count_{0};
     std::atomic<uint32_t> region_count_{0};

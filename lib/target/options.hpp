@@ -23,6 +23,14 @@ struct Quotas {
     uint32_t requests    = UINT32_MAX;  ///< taken from the rings and not completed
 };
 
+/// What connections to be drained may take of the target, and how long they may keep it.
+struct DrainLimits {
+    uint32_t at_a_time    = 4096;  ///< 0 = none are taken
+    uint32_t per_user     = 1024;
+    uint64_t memory_bytes = 256 << 20;  ///< for what they have not sent yet
+    uint32_t end_ms       = 2000;       ///< at SIGTERM, before those left are reset
+};
+
 /// How flued is set up: what stands after `--` on its command line.  Sizes are per worker.
 struct Options {
     std::vector<std::string> ports;  ///< ethdev names
@@ -51,6 +59,7 @@ struct Options {
     std::optional<uint32_t> idle_sleep_us;
     Quotas quotas;
     Permissions permissions;
+    DrainLimits drains;
 };
 
 }  // namespace flue::target

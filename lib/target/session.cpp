@@ -82,8 +82,12 @@ void Session::hang_up() {
 void Session::dispatch(queue::Received& received) {
     const Message& request = received.message;
     const auto type        = static_cast<MessageType>(request.type);
-    const bool takes_fd    = type == MessageType::register_region || type == MessageType::claim;
-    const uint32_t fds     = takes_fd ? 1 : 0;
+    if (state_ == State::fresh && type == MessageType::drain) {
+        drain_ = DrainRequest{std::move(received), std::move(socket_), parts_.peer};
+        return end("a drain");
+    }
+    const bool takes_fd = type == MessageType::register_region || type == MessageType::claim;
+    const uint32_t fds  = takes_fd ? 1 : 0;
     if (received.fd_count != fds) {
         return end("a message with too many or too few descriptors");
     }

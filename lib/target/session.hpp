@@ -19,6 +19,7 @@
 #include "queue/session_socket.hpp"
 #include "queue/target_queue.hpp"
 #include "target/dma.hpp"
+#include "target/drain.hpp"
 #include "target/messages.hpp"
 #include "target/options.hpp"
 #include "target/steering.hpp"
@@ -125,6 +126,9 @@ class Session {
 
     [[nodiscard]] int socket() const { return socket_.get(); }
 
+    /// drain is the request that this session turned out to be, its socket included: for its taker.
+    [[nodiscard]] std::optional<DrainRequest>& drain() { return drain_; }
+
     [[nodiscard]] uint32_t queue_count() const { return static_cast<uint32_t>(queues_.size()); }
 
     [[nodiscard]] uint32_t region_count() const { return static_cast<uint32_t>(mapped_.size()); }
@@ -216,6 +220,7 @@ class Session {
     std::optional<Wait> wait_;
     std::deque<queue::SessionShare> shares_;  ///< one a worker
     uint32_t withdrawals_unanswered_ = 0;
+    std::optional<DrainRequest> drain_;
 };
 
 /// The tag of a message to workers: session (32 bits) | queue or wait (32 bits).

@@ -60,7 +60,8 @@ void Target::FreeRing::operator()(rte_ring* ring) const {
     rte_ring_free(ring);
 }
 
-Target::Target(const Options& options) : options_(options), lcores_(worker_lcores()) {
+Target::Target(const Options& options, DrainTaker* drains)
+    : options_(options), drains_(drains), lcores_(worker_lcores()) {
     for (const unsigned lcore : lcores_) {
         nodes_.push_back(static_cast<int>(rte_lcore_to_socket_id(lcore)));
     }
@@ -280,7 +281,7 @@ uint32_t Target::idle_sleep_us() const {
 
 bool Target::start_threads() {
     control_ = std::make_unique<Control>(
-        Control::Parts{&options_, lanes_, nodes_, ports_, &*steering_, &stop_});
+        Control::Parts{&options_, lanes_, nodes_, ports_, &*steering_, &stop_, drains_});
     telemetry_ =
         std::make_unique<Telemetry>(Telemetry::Parts{lanes_, ports_, pools_, control_.get()});
     return telemetry_->start() && control_->start();

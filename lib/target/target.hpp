@@ -25,7 +25,8 @@ namespace flue::target {
 /// which is worker 0.
 class Target {
   public:
-    explicit Target(const Options& options);
+    /// `drains` takes what is to be drained; null: nothing is.
+    explicit Target(const Options& options, DrainTaker* drains = nullptr);
     ~Target();
     Target(const Target&)            = delete;
     Target& operator=(const Target&) = delete;
@@ -56,6 +57,7 @@ class Target {
     };
 
     const Options& options_;
+    DrainTaker* drains_;
     std::vector<unsigned> lcores_;  ///< of worker i
     std::vector<int> nodes_;
     std::vector<Port> ports_;

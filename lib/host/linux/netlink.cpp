@@ -242,6 +242,9 @@ Result<NextHop, HandoffError> await_neighbour(int fd, const Route& route, uint32
     if (const HandoffError error = resolve(fd, route); error.failed()) {
         return error;
     }
+    if (wait_ms == 0) {
+        return HandoffError{EINPROGRESS, "the next hop has not answered yet"};
+    }
     for (uint32_t waited_ms = 0; !hop.ok() && waited_ms < wait_ms; waited_ms += resolve_poll_ms) {
         ::poll(nullptr, 0, resolve_poll_ms);
         hop = read_neighbour(fd, route);
