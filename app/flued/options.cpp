@@ -185,6 +185,28 @@ void add_permissions(CLI::App& app, target::Options& options, std::vector<std::s
         });
 }
 
+void add_drains(CLI::App& app, target::Options& options) {
+    target::DrainLimits& drains = options.drains;
+    app.add_option("--drains",
+                   drains.at_a_time,
+                   "Connections being drained for others at a time (flue drain); 0 = none")
+        ->check(CLI::Range(0, 13'000))
+        ->capture_default_str();
+    app.add_option("--drains-per-uid", drains.per_user, "The same, for each user")
+        ->capture_default_str();
+    app.add_option("--drain-bytes",
+                   drains.memory_bytes,
+                   "Bytes that these have not sent yet, all together; takes memory as needed")
+        ->capture_default_str();
+    app.add_option(
+           "--drain-end-ms",
+           drains.end_ms,
+           "At SIGINT or SIGTERM: milliseconds for these to be drained, before what is left "
+           "is reset; a second signal does not wait")
+        ->check(CLI::Range(0, 600'000))
+        ->capture_default_str();
+}
+
 std::string complete(target::Options& options, const std::vector<std::string>& claims) {
     for (const std::string& text : claims) {
         options.permissions.claim_rules.ranges.push_back(*target::parse_local_range(text));
@@ -229,6 +251,7 @@ Parsed parse_options(const CommandLine& line) {
     add_connections(app, options);
     add_sessions(app, options);
     add_permissions(app, options, claims);
+    add_drains(app, options);
     for (int i = 1; i < line.eal_argc; ++i) {
         const std::string_view argument{line.eal_argv[i]};
         if (argument == "-h" || argument == "--help") {
