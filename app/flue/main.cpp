@@ -4,10 +4,12 @@
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
+#include <map>
 #include <string>
 #include <unistd.h>
 
 #include "flue/demo/demo.hpp"
+#include "flue/drain.hpp"
 #include "flue/views.hpp"
 
 namespace flue::cli {
@@ -18,6 +20,7 @@ struct Options {
     bool json               = false;
     std::string scenes      = "abcde";
     std::string flued;
+    DrainOptions drain;
 };
 
 /// flued as it is installed, or as it lies in the build directory.
@@ -62,6 +65,23 @@ int play_demo(const Options& options) {
     return demo::run_demo(wanted) == 0 ? 0 : 1;
 }
 
+CLI::App* add_drain(CLI::App& app, DrainOptions& options) {
+    auto* drain = app.add_subcommand(
+        "drain", "has a target drain and close a connected socket of this or another process");
+    const std::map<std::string, uint32_t> units{
+        {"ms", 1}, {"s", 1000}, {"min", 60'000}, {"h", 3'600'000}};
+    const std::map<std::string, bool> policies{{"abort", true}, {"wait", false}};
+    drain->add_option("--socket", options.socket_path, "the target's socket")
+        ->capture_default_str();
+    drain->add_option("--pid", options.pid, "the process whose socket it is; default: inherited");
+    drain->add_option("--fd", options.fd, "the socket's descriptor")->required();
+    drain->add_option("--deadline", options.drain_ms, "time for draining, such as 5s or 250ms")
+        ->transform(CLI::AsNumberWithUnit(units, CLI::AsNumberWithUnit::CASE_SENSITIVE));
+    drain->add_option("--at-deadline", options.abort_at_limit, "what then: abort or wait")
+        ->transform(CLI::CheckedTransformer(policies));
+    return drain;
+}
+
 int run(int argc, char** argv) {
     Options options;
     CLI::App app{
@@ -94,7 +114,12 @@ int run(int argc, char** argv) {
     demo->add_option(
         "--flued", options.flued, "the target to run; default: the one beside this program");
 
+    const auto* drain_socket = add_drain(app, options.drain);
+
     CLI11_PARSE(app, argc, argv);
+    if (drain_socket->parsed()) {
+        return drain(options.drain);
+    }
     if (stats->parsed()) {
         show_stats(options);
     }

@@ -110,6 +110,9 @@ json fetch_stats(testbed::TelemetryClient& client) {
     for (const char* part : {"ports", "stats", "drops", "usage"}) {
         stats[part] = answer_of(client, std::string("/flue/") + part);
     }
+    // A target that drains nothing (--drains 0) has nothing to say about it.
+    const json drains = client.ask("/flue/drains");
+    stats["drains"]   = drains.is_object() ? drains : json::object();
     return stats;
 }
 
@@ -146,6 +149,9 @@ std::string stats_text(const json& stats, const json& texts) {
     add_ports(text, stats.at("ports"));
     add_figures(text, "counters", stats.at("stats"));
     add_figures(text, "in use", stats.at("usage"));
+    if (const auto drains = stats.value("drains", json::object()); !drains.empty()) {
+        add_figures(text, "drains", drains);
+    }
     text += "segments not processed\n";
     for (const auto& [name, count] : stats.at("drops").items()) {
         if (count != 0) {

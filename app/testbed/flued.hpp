@@ -34,6 +34,14 @@ class Flued {
 
     [[nodiscard]] bool running() const { return !child_.ended(); }
 
+    /// Sends a signal and goes on.
+    void signal(int signal_number) const { child_.signal(signal_number); }
+
+    /// Waits for its end.
+    ChildExit wait(std::chrono::milliseconds timeout = std::chrono::seconds{20}) {
+        return child_.wait(timeout);
+    }
+
     /// Sends a signal and waits for the end.  SIGINT asks it to leave in order; ok() of the result
     /// says whether it did.
     ChildExit stop(int signal_number, std::chrono::milliseconds timeout = std::chrono::seconds{10});
