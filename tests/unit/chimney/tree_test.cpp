@@ -232,6 +232,32 @@ TEST(Tree, a_connection_that_contradicts_its_path_or_neighbor_is_refused) {
               FLUE_SUCCESS);
 }
 
+TEST(Tree, R114_corrupt_state_is_told_and_leaves_every_object_whole) {
+    World world;
+    world.post_and_run(
+        World::request(FLUE_OP_HOLD, FLUE_NO_CONN, 9, world.put_state(World::state())));
+    const flue_conn held = world.poll_one().conn;
+    TreeBuilder tree(world);
+    const uint16_t neighbor  = tree.neighbor();
+    const uint16_t path      = tree.path(neighbor);
+    const uint16_t conn      = tree.connection(path);
+    tree.blocks[conn].handle = held;
+    world.put("?", TreeBuilder::base + tree.blocks[conn].state_offset + 40);
+    EXPECT_EQ(tree.offload(), FLUE_PARTIAL_SUCCESS);
+    EXPECT_EQ(tree.status(conn), FLUE_BAD_STATE);
+    EXPECT_EQ(tree.status(path), FLUE_PARTIAL_SUCCESS);
+    EXPECT_EQ(world.chimney().usage().held, 1u) << "as it was";
+    world.post(World::request(FLUE_OP_RELEASE, held, 1));
+    world.post(Family::request(FLUE_OP_TERMINATE, FLUE_PATH, tree.handle(path), 2));
+    world.post_and_run(Family::request(FLUE_OP_TERMINATE, FLUE_NEIGHBOR, tree.handle(neighbor), 3));
+    const auto all = world.poll();
+    ASSERT_EQ(all.size(), 3u);
+    for (const flue_wc& wc : all) {
+        EXPECT_EQ(wc.status, FLUE_SUCCESS);
+    }
+    world.expect_nothing_left();
+}
+
 TEST(Tree, a_connection_of_another_worker_is_named_and_the_others_go_on) {
     World world;
     world.claim_answer = Environment::Claim::not_owner;
@@ -395,6 +421,29 @@ TEST(HostileTree, another_queues_objects_are_foreign) {
     EXPECT_EQ(out[0].status, FLUE_BAD_CONNECTION);
     EXPECT_EQ(world.chimney().usage().paths, 1u);
     world.chimney().detach(second);
+}
+
+TEST(HostileTree, what_the_host_changes_during_the_walk_is_not_read) {
+    /// Overwrites all blocks in the middle of the walk, as a host on another CPU may.
+    class ScribbledWorld : public World {
+      public:
+        ClaimResult claim(const wire::FlowKey& key, ConnIndex index) override {
+            put(std::string(TreeBuilder::states_after, '\0'), TreeBuilder::base);
+            return World::claim(key, index);
+        }
+    };
+
+    ScribbledWorld world;
+    TreeBuilder tree(world);
+    const uint16_t path   = tree.path(tree.neighbor());
+    const uint16_t first  = tree.connection(path, TreeBuilder::connection_state(80));
+    const uint16_t second = tree.connection(path, TreeBuilder::connection_state(81));
+    EXPECT_EQ(tree.offload(), FLUE_SUCCESS);
+    EXPECT_EQ(world.flow_count(), 2u);
+    EXPECT_EQ(tree.handle(first), 0u) << "written before it was overwritten";
+    EXPECT_NE(tree.handle(second), 0u);
+    EXPECT_NE(tree.handle(path), 0u);
+    EXPECT_EQ(tree.blocks[path].host_reserved[0], 0u) << "never written back";
 }
 
 TEST(HostileTree, the_request_itself_is_checked) {
