@@ -37,6 +37,9 @@ namespace {
 
 /// Worker is one worker's end of one queue and what it has not answered yet.
 struct Worker {
+    Worker(const TargetQueue::Parts& parts, uint32_t worker, uint32_t workers)
+        : queue(parts), index(worker), worker_count(workers) {}
+
     TargetQueue queue;
     uint32_t index;
     uint32_t worker_count;
@@ -241,7 +244,7 @@ bool EchoSession::create_queue(Message& reply) {
     for (uint32_t worker = 0; worker < workers_; ++worker) {
         TargetQueue::Parts parts = queue.memory.parts(worker);
         parts.regions            = &regions_;
-        queue.workers.push_back(Worker{TargetQueue(parts), worker, workers_, {}, {}});
+        queue.workers.emplace_back(parts, worker, workers_);
     }
     reply.bytes = queue.memory.bytes();
     const int fds[]{queue.memory.memory_fd(), queue.memory.host_wake_fd()};
