@@ -201,6 +201,7 @@ struct Chimney::Impl {
                                                             NodeIndex index,
                                                             const flue_sge& sge);
     void move_path(NodeIndex path, NodeIndex to);
+    [[nodiscard]] bool is_busy(NodeIndex index) const;
     [[nodiscard]] flue_status check_link_through(NodeIndex neighbor, uint16_t path_mtu) const;
     void start_sweep(NodeIndex index, const flue_wr& wr);
     void sweep_again(NodeIndex index);

@@ -41,7 +41,7 @@ flue_status Chimney::Impl::update_node(Instant now, NodeIndex index, const flue_
     if (const flue_status status = check_shape(wr, 1); status != FLUE_SUCCESS) {
         return status;
     }
-    if ((node.flags & (node_sweeping | node_invalid | node_terminating)) != 0) {
+    if (is_busy(index) || (node.flags & (node_invalid | node_terminating)) != 0) {
         return FLUE_INVALID_STATE;
     }
     const auto changed = node.object == FLUE_PATH ? update_path(index, wr.sge[0])
@@ -133,7 +133,7 @@ flue_status Chimney::Impl::invalidate_node(NodeIndex index, const flue_wr& wr) {
     if (const flue_status status = check_shape(wr, 0); status != FLUE_SUCCESS) {
         return status;
     }
-    if (nodes[index].is(node_sweeping)) {
+    if (is_busy(index)) {
         return FLUE_INVALID_STATE;
     }
     nodes[index].set(node_invalid);
@@ -177,6 +177,13 @@ void Chimney::Impl::query_node(Instant now, NodeIndex index, const flue_wr& wr) 
         std::memcpy(range->data, &state, sizeof(state));
     }
     complete_node(index, wr.wr_id, wr.opcode, FLUE_SUCCESS, bytes);
+}
+
+/// is_busy: an UPDATE or INVALIDATE of it, or one of its neighbor that it is part of, is under way.
+bool Chimney::Impl::is_busy(NodeIndex index) const {
+    const Node& node = nodes[index];
+    return node.is(node_sweeping) ||
+           (node.neighbor != no_node && nodes[node.neighbor].is(node_sweeping));
 }
 
 flue_status Chimney::Impl::check_link_through(NodeIndex neighbor, uint16_t path_mtu) const {

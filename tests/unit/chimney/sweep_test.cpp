@@ -278,6 +278,30 @@ TEST(NodeInvalidate, R34_resources_stay_until_terminate) {
     family.terminate_all();
 }
 
+TEST(NodeInvalidate, R33_no_path_slips_away_before_the_sweep_reaches_it) {
+    World world;
+    Family family(world);
+    TreeBuilder tree(world);
+    tree.neighbor(moved_neighbor());
+    ASSERT_EQ(tree.offload(), FLUE_SUCCESS);
+    flue_path_state path = TreeBuilder::path_state();
+    path.neighbor        = tree.handle(0);
+    world.post(Family::request(FLUE_OP_INVALIDATE, FLUE_NEIGHBOR, family.neighbor, 1));
+    world.post(Family::request(FLUE_OP_INVALIDATE, FLUE_PATH, family.path, 2));
+    world.post_and_run(family.update(family.path, FLUE_PATH, path, 3));
+    const auto all = world.poll();
+    ASSERT_EQ(all.size(), 4u);
+    EXPECT_EQ(all[0].wr_id, 2u);
+    EXPECT_EQ(all[0].status, FLUE_INVALID_STATE);
+    EXPECT_EQ(all[1].wr_id, 3u);
+    EXPECT_EQ(all[1].status, FLUE_INVALID_STATE);
+    EXPECT_EQ(all[2].wr_id, 1u);
+    EXPECT_EQ(all[2].status, FLUE_SUCCESS);
+    EXPECT_EQ(all[3].opcode, FLUE_EVENT_UPLOAD_REQUEST);
+    send(world, family.connections[0], "x");
+    EXPECT_TRUE(world.take_sent().empty());
+}
+
 TEST(NodeInvalidate, R33_one_path_only) {
     World world;
     Family family(world, 1);
