@@ -207,8 +207,45 @@ def state_blocks():
     yield "timer-at-once", changed(*((RETRANSMIT_DELTA + i, 0) for i in range(4))) + talk
 
 
-FUZZERS = {"options": options, "segments": segments, "state_blocks": state_blocks,
-           "work_requests": work_requests}
+# ------------------------------------------------------------------------------- session messages
+
+HELLO, CREATE, DESTROY, REGISTER, DEREGISTER, GOODBYE, CLAIM = range(1, 8)
+WORK, REPLY = b"\x0b\0", b"\x07"
+SERVE = b"\x05"
+
+
+def message(number, queue=0, last_key=1, size=0, fds=0, descriptor=b""):
+    fields = bytes([0, number, 0, 0, queue, 0, 0, last_key]) + (b"" if last_key else u32(9))
+    return fields + bytes([size, 65, fds]) + descriptor + SERVE + WORK + WORK + WORK + REPLY
+
+
+def session_messages():
+    hello = message(HELLO)
+    region = message(REGISTER, descriptor=b"\6")
+    queue = message(CREATE)
+    yield "hello-and-goodbye", hello + message(GOODBYE)
+    yield "no-hello", queue
+    yield "two-hellos", hello + hello
+    yield "queue", hello + queue + message(DESTROY, queue=1)
+    yield "too-many-queues", hello + 3 * queue
+    yield "region", hello + region + message(DEREGISTER)
+    yield "too-many-regions", hello + 3 * region
+    for kind in range(7):
+        yield f"region-of-{kind}", hello + message(REGISTER, descriptor=bytes([kind]))
+    yield "region-too-long", hello + message(REGISTER, size=4, descriptor=b"\6")
+    yield "unknown-key", hello + message(DEREGISTER, last_key=0)
+    yield "claim", hello + message(CLAIM, descriptor=b"\1")
+    for number in range(8, 13):
+        yield f"type-{number}", hello + message(number)
+    yield "three-descriptors", hello + message(CREATE, fds=203, descriptor=b"\0\1\6")
+    yield "short", hello + bytes([4, 3, 1, 2, 3, 0]) + SERVE
+    yield "hang-up", hello + queue + region + bytes([8, 255]) + queue
+    waits = hello + queue + message(DESTROY, queue=1)[:-8]
+    yield "hang-up-while-waiting", waits + bytes([8, 255])
+
+
+FUZZERS = {"options": options, "segments": segments, "session_messages": session_messages,
+           "state_blocks": state_blocks, "work_requests": work_requests}
 
 
 def main(check):

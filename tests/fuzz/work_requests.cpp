@@ -313,6 +313,9 @@ class Script {
                           : world_.terminate_request(connection.handle, next_id_++));
             }
             poll_until_quiet();
+            if (world_.target_queue->waiting() > 0) {
+                return;  // all that the session may have waits for a peer that does not answer
+            }
         }
         FLUE_ASSERT(posted_.empty());
         FLUE_ASSERT(world_.chimney().list(0, list) == 0);
