@@ -21,7 +21,8 @@ using queue::SessionStatus;
 void WorkerMail::post(uint32_t worker, const ControlMessage& message) {
     waiting_[worker].push_back(message);
     // An attached queue is not confirmed: what follows it in the ring finds it attached.
-    unanswered_ += message.kind == ControlMessage::Kind::attach ? 0 : 1;
+    using enum ControlMessage::Kind;
+    unanswered_ += message.kind == attach || message.kind == reattach ? 0 : 1;
 }
 
 void WorkerMail::flush() {

@@ -160,7 +160,8 @@ void Engine::Impl::adopt_timers(Conn c, const Delegated& state) {
     Tcb& tcb               = c.tcb;
     const bool running     = state.retransmit_delta_ms >= 0;
     const uint32_t carried = tick + timer_ms(state.retransmit_delta_ms);
-    tcb.last_received      = tick - std::min(state.ts_recent_age_ms, timer_ms_max);
+    const bool heard       = state.ts_recent_age_ms <= ts_recent_valid_ms;  // else: not known when
+    tcb.last_received      = heard ? tick - state.ts_recent_age_ms : tick;
     if (tcb.state == State::fin_wait_2) {
         start_timer(
             c, timer_retransmit, running ? carried : tick + ticks_of_us(options.fin_wait_2_us));

@@ -214,8 +214,8 @@ WORK, REPLY = b"\x0b\0", b"\x07"
 SERVE = b"\x05"
 
 
-def message(number, queue=0, last_key=1, size=0, fds=0, descriptor=b""):
-    fields = bytes([0, number, 0, 0, queue, 0, 0, last_key]) + (b"" if last_key else u32(9))
+def message(number, queue=0, last_key=1, size=0, fds=0, descriptor=b"", policy=0):
+    fields = bytes([0, number, 0, policy, queue, 0, 0, last_key]) + (b"" if last_key else u32(9))
     return fields + bytes([size, 65, fds]) + descriptor + SERVE + WORK + WORK + WORK + REPLY
 
 
@@ -239,9 +239,16 @@ def session_messages():
         yield f"type-{number}", hello + message(number)
     yield "three-descriptors", hello + message(CREATE, fds=203, descriptor=b"\0\1\6")
     yield "short", hello + bytes([4, 3, 1, 2, 3, 0]) + SERVE
-    yield "hang-up", hello + queue + region + bytes([8, 255]) + queue
+    yield "hang-up", hello + queue + region + bytes([8, 1]) + queue
     waits = hello + queue + message(DESTROY, queue=1)[:-8]
-    yield "hang-up-while-waiting", waits + bytes([8, 255])
+    yield "hang-up-while-waiting", waits + bytes([8, 1])
+    held = message(HELLO, policy=2) + queue + region
+    again = bytes([8, 1, 8, 0, 0]) + REPLY + message(10) + message(10, queue=1) + message(11)
+    yield "reattach", held + again + message(GOODBYE)
+    yield "reattach-twice", held + again + again
+    yield "reattach-busy", held + bytes([8, 0, 0])
+    yield "reattach-wrong-token", held + bytes([8, 1, 8, 0, 255])
+    yield "guest", message(9) + message(9)
 
 
 FUZZERS = {"options": options, "segments": segments, "session_messages": session_messages,

@@ -221,7 +221,7 @@ class Script {
     }
 
     void pass_time() {
-        const uint32_t ms = in_.pick({0U, 1U, 40U, 200U, 1000U, 60'000U, 7'200'000U, 1U << 28});
+        const uint32_t ms = in_.pick({0U, 1U, 40U, 200U, 1000U, 60'000U, 7'200'000U});
         const Instant due = engine_.next_deadline();
         now_ = ms == 0 && due.is_set() ? std::max(now_, due) : now_ + uint64_t{ms} * 1000;
         engine_.on_time(now_);

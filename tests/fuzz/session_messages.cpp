@@ -67,6 +67,8 @@ class StandIn {
         for (const ControlMessage& message : std::span{messages}.first(count)) {
             if (message.kind == ControlMessage::Kind::attach) {
                 FLUE_ASSERT(attached_.insert(message.queue).second);
+            } else if (message.kind == ControlMessage::Kind::reattach) {
+                FLUE_ASSERT(attached_.contains(message.queue));
             } else {
                 answers_.push_back(message);
             }
@@ -96,6 +98,12 @@ class StandIn {
     std::deque<ControlMessage> answers_;
 };
 
+std::pair<UniqueFd, UniqueFd> socket_pair() {
+    int ends[2] = {-1, -1};
+    FLUE_ASSERT(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends) == 0);
+    return {UniqueFd(ends[0]), UniqueFd(ends[1])};
+}
+
 uint32_t descriptor_count() {
     DIR* directory = ::opendir("/proc/self/fd");
     FLUE_ASSERT(directory != nullptr);
@@ -109,6 +117,7 @@ uint32_t descriptor_count() {
 
 Options small_options() {
     Options options;
+    options.hold_ms             = 60'000;
     options.quotas.queues       = 2;
     options.quotas.regions      = 2;
     options.quotas.region_bytes = 1 << 16;
@@ -120,19 +129,17 @@ class Script {
   public:
     Script(Input& in, std::span<const Lanes> lanes)
         : in_(in), mail_(lanes), stand_ins_{StandIn(lanes[0]), StandIn(lanes[1])} {
-        int ends[2] = {-1, -1};
-        FLUE_ASSERT(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends) == 0);
-        host_ = UniqueFd(ends[0]);
-        Session::Parts parts;
-        parts.id           = 7;
-        parts.options      = &options_;
-        parts.dma          = &dma_;
-        parts.mail         = &mail_;
-        parts.worker_nodes = nodes_;
-        parts.peer         = {::getpid(), ::getuid(), ::getgid()};
-        parts.steering     = &steering_;
-        parts.network      = own_network();
-        session_           = std::make_unique<Session>(parts, UniqueFd(ends[1]));
+        parts_.id           = 7;
+        parts_.options      = &options_;
+        parts_.dma          = &dma_;
+        parts_.mail         = &mail_;
+        parts_.worker_nodes = nodes_;
+        parts_.peer         = {::getpid(), ::getuid(), ::getgid()};
+        parts_.steering     = &steering_;
+        parts_.network      = own_network();
+        auto [host, target] = socket_pair();
+        host_               = std::move(host);
+        session_            = std::make_unique<Session>(parts_, std::move(target));
     }
 
     void run() {
@@ -144,6 +151,7 @@ class Script {
         for (uint32_t i = 0; i < 200 && !session_->finished(); ++i) {
             work(FLUE_SUCCESS);
             turn();
+            session_->on_time(Session::Clock::now() + std::chrono::hours{2400});
         }
         FLUE_ASSERT(session_->finished());
         for (uint32_t i = 0; i < 200 && mail_.unanswered() > 0; ++i) {
@@ -171,7 +179,7 @@ class Script {
             case 7:
                 return receive();
             case 8:
-                return in_.byte() > 240 ? hang_up() : session_->serve();
+                return in_.flag() ? hang_up() : come_back();
             default:
                 return work(in_.pick({FLUE_SUCCESS, FLUE_QUOTA, FLUE_TUPLE_IN_USE}));
         }
@@ -186,6 +194,9 @@ class Script {
             for (const ControlMessage& answer : std::span{answers}.first(count)) {
                 session_->on_answer(answer);
             }
+        }
+        if (session_->is_guest()) {
+            session_->turn_away();
         }
         session_->check();
         mail_.flush();
@@ -288,6 +299,9 @@ class Script {
         }
         const Message& reply = received.value().message;
         FLUE_ASSERT(reply.version == queue::session_protocol_version);
+        if (reply.status == 0 && static_cast<MessageType>(reply.type) == MessageType::hello) {
+            token_ = reply.token;
+        }
         if (reply.status == 0 && reply.region_key != 0) {
             region_key_ = reply.region_key;
         }
@@ -303,7 +317,33 @@ class Script {
         }
     }
 
+    /// A next host shows a token, the right one or another, on a socket of its own.
+    void come_back() {
+        auto [host, target] = socket_pair();
+        Session guest(parts_, std::move(target));
+        Message knock;
+        knock.type     = static_cast<uint16_t>(MessageType::reattach);
+        knock.token    = token_;
+        knock.token[0] = static_cast<uint8_t>(knock.token[0] ^ (in_.byte() > 200 ? 1 : 0));
+        FLUE_ASSERT(queue::send_message(host.get(), knock).ok());
+        guest.serve();
+        if (!guest.is_guest()) {
+            return;
+        }
+        if (!session_->knows(guest)) {
+            return guest.turn_away();
+        }
+        const bool was_held = session_->is_held();
+        session_->let_in(guest);
+        if (was_held) {
+            FLUE_ASSERT(!host_.valid() && !session_->is_held());
+            host_ = std::move(host);
+        }
+    }
+
     Input& in_;
+    Session::Parts parts_;
+    queue::Token token_{};
     Options options_ = small_options();
     DmaMapper dma_{{}};
     WorkerMail mail_;

@@ -129,7 +129,7 @@ struct Taker {
             case 1:
                 return segment(in);
             case 2:
-                now = now + uint64_t{in.pick({1U, 200U, 60'000U, 1U << 28})} * 1000;
+                now = now + uint64_t{in.pick({1U, 200U, 60'000U, 7'200'000U})} * 1000;
                 return engine.on_time(now);
             case 3:
                 if (engine.free_items() > 0) {

@@ -10,6 +10,7 @@
 #include "queue/host_rings.hpp"
 #include "queue/region_memory.hpp"
 #include "running_target.hpp"
+#include "target/session.hpp"
 
 /// The policy hold, message by message.
 namespace flue::target {
@@ -284,6 +285,16 @@ TEST_F(SessionHold, regions_that_each_keep_a_descriptor_have_a_quota_of_their_ow
         EXPECT_EQ(host.status(request, MessageType::register_region, fd), SessionStatus::ok);
         EXPECT_EQ(host.status(request, MessageType::register_region, fd), SessionStatus::quota);
     });
+}
+
+TEST(WorkerMail, queues_that_change_hands_wait_for_no_answer) {
+    const std::array<Lanes, 1> lanes{};
+    WorkerMail mail(lanes);
+    mail.post(0, {.kind = ControlMessage::Kind::attach});
+    mail.post(0, {.kind = ControlMessage::Kind::reattach});
+    EXPECT_EQ(mail.unanswered(), 0u);
+    mail.post(0, {.kind = ControlMessage::Kind::fence});
+    EXPECT_EQ(mail.unanswered(), 1u);
 }
 
 }  // namespace flue::target

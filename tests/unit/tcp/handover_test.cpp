@@ -453,6 +453,23 @@ TEST(Adopt, the_check_after_a_challenge_goes_on) {
     EXPECT_TRUE(second.sent().empty()) << "the peer lives: the check is over";
 }
 
+TEST(Adopt, keepalive_finds_a_dead_peer_out_though_nobody_knows_when_it_was_heard) {
+    Rig rig;
+    rig.parameters.keep_alive     = true;
+    rig.parameters.ka_interval_ms = 1'000;
+    rig.parameters.ka_probe_count = 3;
+    rig.state.ts_recent_age_ms    = UINT32_MAX;
+    rig.state.ka_delta_ms         = 500;
+    ASSERT_EQ(rig.adopt(), Engine::Refusal::none);
+    uint32_t probes = 0;
+    for (int tenths = 0; tenths < 60; ++tenths) {
+        rig.advance(100);
+        probes += static_cast<uint32_t>(rig.sent().size());
+    }
+    EXPECT_EQ(probes, 3u);
+    EXPECT_EQ(rig.engine.upload_reason(Rig::conn), UploadReason::timeout_expiration);
+}
+
 TEST(Snapshot, R11_gives_back_what_adopt_was_given) {
     Rig rig;
     Delegated given           = Rig::established();
