@@ -13,7 +13,7 @@ Engine::Impl::Impl(const Options& options_in)
       colds(std::make_unique<TcbCold[]>(options.limits.connections)),
       items(options.limits.send_items),
       chunks(options.limits.receive_chunks),
-      reassembly_reserve(options.limits.receive_chunks / 8),
+      reassembly_reserve(std::max(options.limits.receive_chunks / 8, 1U)),
       reader_reserve(options.limits.receive_chunks / 16) {
     FLUE_ASSERT(options.limits.connections < no_index / 2);
 }

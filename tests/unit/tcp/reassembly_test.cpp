@@ -121,17 +121,19 @@ TEST(ReassemblyLimits, a_connection_keeps_no_more_than_its_share) {
 }
 
 TEST(ReassemblyLimits, data_out_of_order_leaves_chunks_for_data_in_order) {
-    Options options;
-    options.limits.receive_chunks = 16;
-    Rig rig(options);
-    rig.reach(established);
-    Drop drop = Drop::none;
-    for (uint32_t i = 1; drop == Drop::none; ++i) {
-        drop = rig.data(i * 20, 10);
+    for (const uint32_t chunks : {1U, 6U, 16U}) {
+        Options options;
+        options.limits.receive_chunks = chunks;
+        Rig rig(options);
+        rig.reach(established);
+        Drop drop = Drop::none;
+        for (uint32_t i = 1; drop == Drop::none; ++i) {
+            drop = rig.data(i * 20, 10);
+        }
+        EXPECT_EQ(drop, Drop::no_chunk);
+        EXPECT_EQ(rig.data(0, 20), Drop::none);
+        rig.consume(rig.engine.readable(Rig::conn));
     }
-    EXPECT_EQ(drop, Drop::no_chunk);
-    EXPECT_EQ(rig.data(0, 20), Drop::none);
-    rig.consume(rig.engine.readable(Rig::conn));
 }
 
 TEST(ReassemblyLimits, R105_terminate_drops_what_is_out_of_order) {
