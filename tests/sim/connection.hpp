@@ -20,6 +20,8 @@ struct End {
     uint32_t posted    = 0;      ///< bytes of its stream that it was told to send
     bool fin_ordered   = false;  ///< and then a FIN
     bool reset_ordered = false;  ///< it may send an RST.  R78
+    bool invalidated   = false;  ///< nothing may be sent.  R33
+    uint32_t mtu       = 0;      ///< the largest path MTU that it may still send with
     bool lost          = false;  ///< its host is dead
     bool over          = false;  ///< nobody owns it: the kernel answers
     bool drains        = false;  ///< its host died, and what was posted will be sent

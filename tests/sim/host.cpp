@@ -108,7 +108,7 @@ void Host::start() {
     uint64_t bytes = 0;
     for (HostEnd& end : ends_) {
         bases_.push_back(bytes);
-        bytes += sizeof(flue_state) + backlog_room(end) +
+        bytes += 2 * sizeof(flue_state) + backlog_room(end) +
                  uint64_t{send_slots(end)} * end.options().send_bytes_max +
                  uint64_t{end.options().recv_depth} * end.options().recv_bytes_max;
         end.state     = first_state(end);
@@ -147,7 +147,12 @@ flue_state Host::first_state(const HostEnd& end) const {
     state.remote_mss          = connection.mss;
     state.vlan_id             = connection.vlan_id;
     state.path_mtu            = connection.mtu;
-    state.cached_flags        = connection.nagle ? FLUE_CACHED_NAGLE : 0;
+    const bool keeps_alive    = connection.keep_alive_ms != 0;
+    state.cached_flags        = static_cast<uint8_t>((connection.nagle ? FLUE_CACHED_NAGLE : 0) |
+                                              (keeps_alive ? FLUE_CACHED_KEEP_ALIVE : 0));
+    state.ka_timeout_ms       = connection.keep_alive_ms;
+    state.ka_interval_ms      = connection.keep_alive_ms;
+    state.ka_probe_count      = 200;  // the wire is never that bad
     state.ttl                 = 64;
     state.rcv_wnd_max         = mine.buffer;
     state.tcp_state           = FLUE_TCP_ESTABLISHED;
@@ -171,7 +176,7 @@ flue_state Host::first_state(const HostEnd& end) const {
 // ---------------------------------------------------------------- memory
 
 uint64_t Host::backlog_at(uint32_t number) const {
-    return bases_[number] + sizeof(flue_state);
+    return bases_[number] + 2 * sizeof(flue_state);
 }
 
 uint64_t Host::send_at(uint32_t number, uint32_t slot) const {
@@ -264,6 +269,9 @@ void Host::take(Session& session, const flue_wc& wc) {
     world_.trace().add(world_.now(),
                        Record::completion,
                        {index_, wc.wr_id, wc.opcode, wc.status, wc.bytes, wc.host_handle});
+    if (wc.conn == FLUE_NO_CONN && (wc.opcode & 0x80) != 0) {
+        return take_queue_event(session, wc);
+    }
     if (wc.host_handle == 0 || wc.host_handle > ends_.size()) {
         return world_.findings().wrong("host %u: R7: host handle %" PRIu64, index_, wc.host_handle);
     }
@@ -288,6 +296,9 @@ void Host::take(Session& session, const flue_wc& wc) {
             return take_offload(end, wc);
         case FLUE_OP_TERMINATE:
             return take_terminate(end, posted, wc);
+        case FLUE_OP_UPDATE:
+        case FLUE_OP_INVALIDATE:
+            return take_update(end, wc);
         case FLUE_OP_QUERY:
         case FLUE_OP_RELEASE:
             if (wc.status != FLUE_SUCCESS && wc.status != FLUE_INVALID_STATE &&
@@ -298,6 +309,15 @@ void Host::take(Session& session, const flue_wc& wc) {
             return;
         default:
             return;
+    }
+}
+
+void Host::take_queue_event(const Session& session, const flue_wc& wc) {
+    if (wc.opcode != FLUE_EVENT_UPLOAD_ALL) {
+        return;
+    }
+    for (HostEnd& end : ends_) {
+        end.upload_wanted |= end.phase == Phase::live && sessions_[end.target].get() == &session;
     }
 }
 
@@ -377,11 +397,14 @@ void Host::take_send(HostEnd& end, const Posted& posted, const flue_wc& wc) {
 void Host::take_aborted_or_uploaded(HostEnd& end, const Posted& posted, const flue_wc& wc) {
     Findings& findings = world_.findings();
     if (wc.status == FLUE_REQUEST_ABORTED) {
+        end.reset        = true;
         const End& other = end.other();
         if (!other.reset_sent && !other.kernel_reset && !end.truth().reset_ordered) {
             findings.wrong("host %u: request aborted, and there is no RST", index_);
         }
-    } else if (wc.status != FLUE_UPLOAD_IN_PROGRESS) {
+    } else if (wc.status == FLUE_UPLOAD_IN_PROGRESS) {
+        end.upload_wanted |= end.phase == Phase::live;
+    } else if (wc.status != FLUE_INVALID_STATE || !end.send_failed) {  // R40
         findings.wrong("host %u: opcode %u completes with status %u", index_, wc.opcode, wc.status);
     }
     if ((posted.flags & FLUE_WR_ABORT) != 0) {
@@ -453,6 +476,29 @@ void Host::take_receive(HostEnd& end, const Posted& posted, const flue_wc& wc) {
     }
 }
 
+void Host::take_update(HostEnd& end, const flue_wc& wc) {
+    switch (wc.status) {
+        case FLUE_SUCCESS:
+            break;
+        case FLUE_UPLOAD_IN_PROGRESS:
+        case FLUE_REQUEST_ABORTED:
+        case FLUE_INVALID_STATE:
+            return;
+        default:
+            return world_.findings().wrong(
+                "host %u: opcode %u has status %u", index_, wc.opcode, wc.status);
+    }
+    if (wc.opcode == FLUE_OP_INVALIDATE) {
+        end.truth().invalidated = true;
+        return;
+    }
+    end.truth().mtu       = end.update.path_mtu;
+    end.state.path_mtu    = end.update.path_mtu;
+    end.state.rcv_wnd_max = end.update.rcv_wnd_max;
+    end.state.cached_flags =
+        static_cast<uint8_t>(end.update.cached_flags & ~uint32_t{FLUE_CACHED_UPDATE_RCV_WND});
+}
+
 void Host::take_offload(HostEnd& end, const flue_wc& wc) {
     if (wc.status == FLUE_SUCCESS && wc.opcode == FLUE_OP_HOLD) {
         end.handle    = wc.conn;
@@ -469,8 +515,8 @@ void Host::take_offload(HostEnd& end, const flue_wc& wc) {
         end.data_waits       = false;
         return;
     }
-    const bool scarce = wc.status == FLUE_TCP_ENTRIES || wc.status == FLUE_RESOURCES ||
-                        wc.status == FLUE_TCP_RCV_BUFFER;
+    const bool scarce = wc.status == FLUE_TCP_ENTRIES || wc.status == FLUE_UPLOAD_IN_PROGRESS ||
+                        wc.status == FLUE_RESOURCES || wc.status == FLUE_TCP_RCV_BUFFER;
     if (!scarce) {
         world_.findings().wrong(
             "host %u: opcode %u refused with status %u", index_, wc.opcode, wc.status);
@@ -494,8 +540,9 @@ void Host::take_terminate(HostEnd& end, const Posted& posted, const flue_wc& wc)
     flue_state state;
     std::memcpy(&state, arena_.get() + bases_[number], sizeof(state));
     check_state(end, state, wc.bytes);
-    const bool kept_held = (posted.flags & FLUE_WR_KEEP_HELD) != 0;
-    end.handle           = kept_held ? end.handle : FLUE_NO_CONN;
+    end.truth().invalidated = false;
+    const bool kept_held    = (posted.flags & FLUE_WR_KEEP_HELD) != 0;
+    end.handle              = kept_held ? end.handle : FLUE_NO_CONN;
     go_on_after(end, state, wc.bytes);
 }
 
@@ -511,8 +558,9 @@ void Host::check_state(HostEnd& end, const flue_state& state, uint32_t backlog) 
     const uint32_t una  = state.snd_una - end.truth().first().value;
     const bool closed   = state.tcp_state == FLUE_TCP_CLOSED;
     // The peer may have acknowledged what an earlier offload sent and nobody has posted since.
-    const bool beyond = una - ours > end.acked && una - ours <= end.sent_before;
-    if (una != end.acked + ours && !(closed && una == end.acked + 1) && !beyond) {
+    const bool beyond  = una - ours > end.acked && una - ours <= end.sent_before;
+    const bool and_fin = closed && (una == end.acked + 1 || una == end.sent_before + 1);
+    if (una != end.acked + ours && !and_fin && !beyond) {
         findings.wrong("host %u: %u/%u: SND.UNA is at %u, completions said %u bytes; state %u",
                        index_,
                        end.connection->index,
@@ -521,7 +569,7 @@ void Host::check_state(HostEnd& end, const flue_state& state, uint32_t backlog) 
                        end.acked,
                        state.tcp_state);
     }
-    end.acked          = beyond ? una - ours : end.acked;
+    end.acked          = std::max(end.acked, and_fin ? una - 1 : una - ours);
     const uint32_t got = state.rcv_nxt - end.other().first().value;
     const bool fin     = got == end.received + backlog + 1 && end.other().fin_sent;
     if (got != end.received + backlog && !fin) {
@@ -701,7 +749,8 @@ void Host::post_offload(uint32_t number) {
         wr.sge[1]    = sge(end, backlog_at(number), end.backlog_bytes);
     }
     if (post(number, wr, {})) {
-        end.phase = Phase::offloading;
+        end.phase               = Phase::offloading;
+        end.truth().invalidated = false;
     }
 }
 
@@ -715,6 +764,12 @@ void Host::drive_live(uint32_t number) {
     }
     if (end.query_wanted) {
         post_query(number);
+    }
+    if (end.update_wanted) {
+        post_update(number);
+    }
+    if (end.invalidate_wanted && !end.reset) {
+        post_invalidate(number);
     }
     post_receives(number);
     if (!end.reset && !end.abort_posted && !end.send_failed) {
@@ -740,8 +795,9 @@ void Host::post_terminate(uint32_t number) {
     wr.sge[0]    = sge(end, bases_[number], sizeof(flue_state));
     wr.sge[1]    = sge(end, backlog_at(number), backlog_room(end));
     if (post(number, wr, {})) {
-        end.phase        = Phase::terminating;
-        end.upload_asked = false;
+        end.invalidate_wanted = false;
+        end.phase             = Phase::terminating;
+        end.upload_asked      = false;
     }
 }
 
@@ -770,6 +826,44 @@ void Host::post_query(uint32_t number) {
     }
 }
 
+/// A path MTU and a receive window that are less than at first, or the same.
+void Host::post_update(uint32_t number) {
+    HostEnd& end                  = ends_[number];
+    const ConnectionOptions& with = *end.connection->options;
+    if (sessions_[end.target]->checker.outstanding_of(number, FLUE_OP_UPDATE) > 0) {
+        return;
+    }
+    const bool six         = with.family == wire::Family::ipv6;
+    const uint32_t mtu_min = six ? 1280 : 600;
+    const uint32_t mtu     = mtu_min + prng_.below(with.mtu - mtu_min + 1);
+    const uint32_t wnd_min = std::min(2U * with.mss, end.options().buffer);
+    const uint32_t wnd     = wnd_min + prng_.below(end.options().buffer - wnd_min + 1);
+    const bool tells       = prng_.chance(1, 2);
+    const bool nagle       = prng_.chance(1, 2);
+    end.update             = end.state;
+    end.update.path_mtu    = static_cast<uint16_t>(mtu);
+    end.update.rcv_wnd_max = wnd;
+    end.update.cached_flags ^= nagle ? FLUE_CACHED_NAGLE : 0;
+    end.update.cached_flags |= tells ? FLUE_CACHED_UPDATE_RCV_WND : 0;
+    seal(end.update);
+    const uint64_t at = bases_[number] + sizeof(flue_state);
+    std::memcpy(arena_.get() + at, &end.update, sizeof(end.update));
+    flue_wr wr   = request(end, FLUE_OP_UPDATE);
+    wr.sge_count = 1;
+    wr.sge[0]    = sge(end, at, sizeof(flue_state));
+    if (post(number, wr, {})) {
+        end.update_wanted = false;
+        end.truth().mtu   = std::max(end.truth().mtu, mtu);
+    }
+}
+
+void Host::post_invalidate(uint32_t number) {
+    HostEnd& end = ends_[number];
+    if (post(number, request(end, FLUE_OP_INVALIDATE), {})) {
+        end.invalidate_wanted = false;
+    }
+}
+
 void Host::post_receives(uint32_t number) {
     HostEnd& end = ends_[number];
     while (!end.peer_fin && !end.reset && !end.free_recv_slots.empty() &&
@@ -778,7 +872,8 @@ void Host::post_receives(uint32_t number) {
             return;
         }
         const uint32_t slot   = end.free_recv_slots.back();
-        const uint32_t length = 1 + prng_.below(end.options().recv_bytes_max);
+        const bool empty      = end.options().empty_requests && prng_.chance(1, 16);
+        const uint32_t length = empty ? 0 : 1 + prng_.below(end.options().recv_bytes_max);
         flue_wr wr            = request(end, FLUE_OP_RECV);
         wr.flags              = end.options().no_push ? FLUE_WR_NO_PUSH : 0;
         wr.sge_count          = 1;
@@ -816,10 +911,13 @@ void Host::post_sends(uint32_t number) {
 }
 
 bool Host::post_send(uint32_t number, bool disconnect) {
-    HostEnd& end          = ends_[number];
-    const uint32_t left   = end.options().stream_bytes - end.next_offset;
-    const uint32_t most   = std::min(left, end.options().send_bytes_max);
-    const uint32_t length = disconnect || most == 0 ? most : 1 + prng_.below(most);
+    HostEnd& end        = ends_[number];
+    const uint32_t left = end.options().stream_bytes - end.next_offset;
+    const uint32_t most = std::min(left, end.options().send_bytes_max);
+    const bool may_be_empty =
+        end.options().empty_requests && !disconnect && !our_fin_was_sent(end.state.tcp_state);
+    const bool empty      = may_be_empty && prng_.chance(1, 16);
+    const uint32_t length = empty ? 0 : disconnect || most == 0 ? most : 1 + prng_.below(most);
     const uint32_t slot   = end.free_send_slots.back();
     const uint64_t at     = send_at(number, slot);
     end.truth().out.fill(end.next_offset, {arena_.get() + at, length});
@@ -831,7 +929,14 @@ bool Host::post_send(uint32_t number, bool disconnect) {
     if (split) {
         wr.sge[1] = sge(end, at + first, length - first);
     }
-    End& truth             = end.truth();
+    End& truth = end.truth();
+    if (disconnect && end.options().deadlines && !world_.healed()) {
+        wr.drain_ms = 1 + prng_.below(200);
+        if (prng_.chance(1, 8)) {
+            wr.flags            = FLUE_WR_DEADLINE_ABORT;
+            truth.reset_ordered = true;
+        }
+    }
     const uint32_t posted  = truth.posted;
     const bool fin_ordered = truth.fin_ordered;
     truth.posted           = std::max(truth.posted, end.next_offset + length);
@@ -850,37 +955,46 @@ bool Host::post_send(uint32_t number, bool disconnect) {
 
 // ---------------------------------------------------------------- faults
 
-void Host::upload_one(uint32_t pick, bool move) {
-    if (ends_.empty()) {
-        return;
+HostEnd* Host::pick_live(uint32_t pick) {
+    if (ends_.empty() || dead_) {
+        return nullptr;
     }
     HostEnd& end = ends_[pick % ends_.size()];
-    if (end.phase == Phase::live && !end.reset && !dead_) {
-        end.upload_wanted = true;
-        end.move_wanted   = move;
-        wake();
+    if (end.phase != Phase::live) {
+        return nullptr;
+    }
+    wake();
+    return &end;
+}
+
+void Host::upload_one(uint32_t pick, bool move) {
+    if (HostEnd* end = pick_live(pick); end != nullptr && !end->reset) {
+        end->upload_wanted = true;
+        end->move_wanted   = move;
     }
 }
 
 void Host::abort_one(uint32_t pick) {
-    if (ends_.empty()) {
-        return;
-    }
-    HostEnd& end = ends_[pick % ends_.size()];
-    if (end.phase == Phase::live && !dead_) {
-        end.abort_wanted = true;
-        wake();
+    if (HostEnd* end = pick_live(pick); end != nullptr) {
+        end->abort_wanted = true;
     }
 }
 
 void Host::query_one(uint32_t pick) {
-    if (ends_.empty()) {
-        return;
+    if (HostEnd* end = pick_live(pick); end != nullptr) {
+        end->query_wanted = true;
     }
-    HostEnd& end = ends_[pick % ends_.size()];
-    if (end.phase == Phase::live && !dead_) {
-        end.query_wanted = true;
-        wake();
+}
+
+void Host::update_one(uint32_t pick) {
+    if (HostEnd* end = pick_live(pick); end != nullptr) {
+        end->update_wanted = true;
+    }
+}
+
+void Host::invalidate_one(uint32_t pick) {
+    if (HostEnd* end = pick_live(pick); end != nullptr) {
+        end->invalidate_wanted = true;
     }
 }
 
@@ -899,7 +1013,8 @@ void Host::die() {
         truth.reset_ordered |= resets;
         truth.drains = end.phase == Phase::live && !truth.reset_ordered && !end.send_failed &&
                        !end.upload_asked && !end.other().reset_ordered &&
-                       end.next_offset == truth.posted;
+                       end.next_offset == truth.posted && !truth.invalidated &&
+                       world_.target(end.target).takes_sends();
         truth.over = !world_.target(end.target).knows(truth.key);
     }
     for (uint32_t target = 0; target < target_count; ++target) {

@@ -55,7 +55,10 @@ struct HostEnd {
     bool abort_posted      = false;
     bool data_waits        = false;
     bool query_wanted      = false;
-    bool move_wanted       = false;  ///< to the other target
+    bool update_wanted     = false;
+    bool invalidate_wanted = false;
+    flue_state update{};       ///< the UPDATE that is under way
+    bool move_wanted = false;  ///< to the other target
     std::vector<uint32_t> free_send_slots;
     std::vector<uint32_t> free_recv_slots;
 
@@ -88,6 +91,8 @@ class Host final : public Actor {
     void upload_one(uint32_t pick, bool move);
     void abort_one(uint32_t pick);
     void query_one(uint32_t pick);
+    void update_one(uint32_t pick);
+    void invalidate_one(uint32_t pick);
 
     [[nodiscard]] bool is_over() const;
 
@@ -100,6 +105,7 @@ class Host final : public Actor {
     void act(uint32_t what, uint64_t argument) override;
 
   private:
+    [[nodiscard]] HostEnd* pick_live(uint32_t pick);
     /// A queue at one target.
     struct Session;
 
@@ -126,6 +132,10 @@ class Host final : public Actor {
     void post_terminate(uint32_t number);
     void post_abort(uint32_t number);
     void post_query(uint32_t number);
+    void post_update(uint32_t number);
+    void post_invalidate(uint32_t number);
+    void take_update(HostEnd& end, const flue_wc& wc);
+    void take_queue_event(const Session& session, const flue_wc& wc);
     void post_receives(uint32_t number);
     void post_sends(uint32_t number);
     [[nodiscard]] bool post_send(uint32_t number, bool disconnect);
@@ -135,7 +145,8 @@ class Host final : public Actor {
     [[nodiscard]] flue_wr request(const HostEnd& end, uint8_t opcode);
     [[nodiscard]] flue_state first_state(const HostEnd& end) const;
 
-    // memory: [state | backlog | send slots | receive slots] for each connection
+    // memory: [state | state of an UPDATE | backlog | send slots | receive slots] for each
+    // connection
     [[nodiscard]] uint64_t backlog_at(uint32_t number) const;
     [[nodiscard]] uint64_t send_at(uint32_t number, uint32_t slot) const;
     [[nodiscard]] uint64_t receive_at(uint32_t number, uint32_t slot) const;

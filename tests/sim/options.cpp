@@ -95,6 +95,8 @@ void draw_chimney_end(Draw& draw, const WorldOptions& world, EndOptions& end) {
     end.keep_time_wait = draw.flag(1, 3);
     end.hold_first     = draw.flag(1, 2);
     end.zero_copy      = draw.flag(1, 2);
+    end.empty_requests = draw.flag(1, 4);
+    end.deadlines      = draw.flag(1, 8);
     end.cwnd           = draw.flag(1, 2) ? 0 : draw.wide(1'000, 200'000);
 }
 
@@ -119,13 +121,15 @@ uint32_t piece(const EndOptions& end) {
 
 ConnectionOptions draw_connection(Draw& draw, const WorldOptions& world, Mode mode) {
     ConnectionOptions connection;
-    const bool six        = draw.flag(1, 3);
-    connection.family     = six ? wire::Family::ipv6 : wire::Family::ipv4;
-    connection.vlan_id    = static_cast<uint16_t>(draw.flag(1, 6) ? draw.between(1, 4094) : 0);
-    connection.timestamps = draw.flag(1, 2);
-    connection.sack       = draw.flag(1, 2);
-    connection.nagle      = draw.flag(1, 3);
-    const bool tiny       = draw.flag(1, 6);
+    const bool six           = draw.flag(1, 3);
+    connection.family        = six ? wire::Family::ipv6 : wire::Family::ipv4;
+    connection.vlan_id       = static_cast<uint16_t>(draw.flag(1, 6) ? draw.between(1, 4094) : 0);
+    connection.timestamps    = draw.flag(1, 2);
+    connection.sack          = draw.flag(1, 2);
+    connection.nagle         = draw.flag(1, 3);
+    const bool keeps_alive   = draw.flag(1, 6);
+    connection.keep_alive_ms = keeps_alive ? draw.wide(100, 10'000) : 0;
+    const bool tiny          = draw.flag(1, 6);
     connection.mss = static_cast<uint16_t>(tiny ? draw.between(88, 300) : draw.between(500, 1460));
     connection.mtu = static_cast<uint16_t>(draw.flag(1, 4) ? draw.between(1280, 1500) : 1500);
     connection.pattern = draw.next();
@@ -210,6 +214,10 @@ const char* to_string(Fault fault) {
                                                                 "forged-rst",
                                                                 "forged-syn",
                                                                 "query",
+                                                                "update",
+                                                                "invalidate",
+                                                                "pause",
+                                                                "upload-all",
                                                                 "host-dies"};
     return names.at(static_cast<uint32_t>(fault));
 }

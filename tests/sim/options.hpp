@@ -36,6 +36,10 @@ enum class Fault : uint8_t {
     forged_rst,      ///< a stranger's RST, in the window or outside of it, that must be ignored
     forged_syn,      ///< a stranger's SYN
     query,           ///< QUERY
+    update,          ///< UPDATE: path MTU, receive window, Nagle
+    invalidate,      ///< INVALIDATE
+    pause,           ///< a target takes nothing new
+    upload_all,      ///< a target wants everything taken back
     host_dies,
 };
 
@@ -76,6 +80,8 @@ struct EndOptions {
     bool keep_time_wait     = false;
     bool hold_first         = false;  ///< HOLD, then OFFLOAD
     bool zero_copy          = false;
+    bool empty_requests     = false;  ///< posts SENDs and RECVs of no length, too
+    bool deadlines          = false;  ///< gives DISCONNECTs a deadline
     uint32_t cwnd           = 0;
     // a plain peer's
     bool keeps_out_of_order = false;
@@ -91,14 +97,15 @@ struct EndOptions {
 };
 
 struct ConnectionOptions {
-    wire::Family family = wire::Family::ipv4;
-    uint16_t vlan_id    = 0;
-    bool timestamps     = false;
-    bool sack           = false;
-    bool nagle          = false;
-    uint16_t mss        = 1460;  ///< as both ends announced it
-    uint16_t mtu        = 1500;
-    uint64_t pattern    = 0;
+    wire::Family family    = wire::Family::ipv4;
+    uint16_t vlan_id       = 0;
+    bool timestamps        = false;
+    bool sack              = false;
+    bool nagle             = false;
+    uint32_t keep_alive_ms = 0;     ///< 0 = none
+    uint16_t mss           = 1460;  ///< as both ends announced it
+    uint16_t mtu           = 1500;
+    uint64_t pattern       = 0;
     std::array<EndOptions, 2> ends;
 };
 

@@ -11,7 +11,7 @@ namespace flue::sim {
 
 namespace {
 
-enum What : uint32_t { what_turn, what_nic_done };
+enum What : uint32_t { what_turn, what_nic_done, what_intake };
 
 constexpr uint32_t burst_max      = 32;
 constexpr uint32_t check_every_us = 1'000;
@@ -77,6 +77,22 @@ void Target::shut_port(uint64_t us) {
     }
 }
 
+void Target::set_intake(chimney::Intake intake, uint64_t us) {
+    if (chimney_.intake() == chimney::Intake::open) {
+        chimney_.set_intake(intake);
+        takes_sends_ = takes_sends_ && intake != chimney::Intake::uploading_all;
+        world_.events().after(us, *this, what_intake);
+        wake();
+    }
+}
+
+void Target::open_intake() {
+    if (chimney_.intake() != chimney::Intake::open) {
+        chimney_.set_intake(chimney::Intake::open);
+        wake();
+    }
+}
+
 void Target::schedule(Instant when) {
     if (!next_turn_.is_set() || when < next_turn_) {
         next_turn_ = when;
@@ -88,6 +104,8 @@ void Target::act(uint32_t what, uint64_t argument) {
     if (what == what_nic_done) {
         chimney_.drop_item(static_cast<tcp::ItemIndex>(argument));
         wake();
+    } else if (what == what_intake) {
+        open_intake();
     } else if (argument == turn_number_) {
         next_turn_ = {};
         turn();

@@ -39,6 +39,13 @@ class Target final : public Actor, public chimney::Environment {
 
     void open_port() { port_shut_until_ = {}; }
 
+    /// set_intake stops or opens the way of new connections; it opens again after a while.
+    void set_intake(chimney::Intake intake, uint64_t us);
+    void open_intake();
+
+    /// Whether it has never refused a SEND for want of a host's upload.  R116
+    [[nodiscard]] bool takes_sends() const { return takes_sends_; }
+
     /// inject lets a stranger's segment arrive for a connection at once, if that is `offloaded`.
     /// `aim` makes the segment out of what TCP knows.
     template <typename Aim>
@@ -124,6 +131,7 @@ class Target final : public Actor, public chimney::Environment {
     Instant last_check_;
     Instant port_shut_until_;
     Instant port_open_until_;
+    bool takes_sends_     = true;
     uint64_t turn_number_ = 0;
     uint16_t ip_id_       = 0x8000;
 };

@@ -81,6 +81,7 @@ void World::make_connections() {
             end.sent_end        = Seq{o.iss} + 1;
             end.acked           = Seq{p.iss} + 1;
             end.edge            = end.acked + o.initial_window;
+            end.mtu             = connection->options->mtu;
             end.limit           = end.sent_end + p.initial_window;
         }
         connection->ends[0].key = make_key(*connection->options, i);
@@ -326,6 +327,8 @@ void World::break_something() {
         case Fault::clog:
         case Fault::one_way:
         case Fault::port_shut:
+        case Fault::pause:
+        case Fault::upload_all:
             return break_wire(fault);
         case Fault::peer_stops:
         case Fault::window_shrinks:
@@ -338,6 +341,8 @@ void World::break_something() {
         case Fault::upload:
         case Fault::abort:
         case Fault::query:
+        case Fault::update:
+        case Fault::invalidate:
         case Fault::host_dies:
             return break_host(fault);
     }
@@ -351,8 +356,12 @@ void World::break_wire(Fault fault) {
         link_->clog(pick, until);
     } else if (fault == Fault::one_way) {
         link_->lose(pick, side, until);
-    } else {
+    } else if (fault == Fault::port_shut) {
         targets_[side]->shut_port(static_cast<uint64_t>(until - now()));
+    } else {
+        const auto intake =
+            fault == Fault::pause ? chimney::Intake::paused : chimney::Intake::uploading_all;
+        targets_[side]->set_intake(intake, static_cast<uint64_t>(until - now()));
     }
 }
 
@@ -386,6 +395,10 @@ void World::break_host(Fault fault) {
         host.abort_one(pick);
     } else if (fault == Fault::query) {
         host.query_one(pick);
+    } else if (fault == Fault::update) {
+        host.update_one(pick);
+    } else if (fault == Fault::invalidate) {
+        host.invalidate_one(pick);
     } else {
         host.die();
     }
@@ -421,6 +434,7 @@ void World::heal() {
     link_->heal();
     for (const auto& target : targets_) {
         target->open_port();
+        target->open_intake();
         target->wake();
     }
     for (const auto& host : hosts_) {

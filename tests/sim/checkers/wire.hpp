@@ -67,6 +67,9 @@ class WireChecker {
         if (rst && !me_.reset_ordered) {
             findings_.wrong("%u/%u: R78: an RST that nobody ordered", connection_.index, from_);
         }
+        if (me_.invalidated && !rst) {
+            findings_.wrong("%u/%u: R33: a segment after INVALIDATE", connection_.index, from_);
+        }
         if (!rst && me_.reset_sent) {
             findings_.wrong("%u/%u: R76: a segment after the RST", connection_.index, from_);
         }
@@ -74,12 +77,12 @@ class WireChecker {
 
     void check_size(const wire::Frame& frame, uint32_t bytes) {
         const uint32_t ip = frame.l3_bytes + 20U + wire::option_bytes(frame.tcp) + bytes;
-        if (ip > connection_.options->mtu) {
+        if (ip > me_.mtu) {
             findings_.wrong("%u/%u: %u bytes in an IP packet, path MTU %u",
                             connection_.index,
                             from_,
                             ip,
-                            connection_.options->mtu);
+                            me_.mtu);
         }
         if (bytes + wire::option_bytes(frame.tcp) > connection_.options->mss) {
             findings_.wrong("%u/%u: %u bytes of payload and %u of options, MSS %u",
