@@ -49,7 +49,7 @@ void Engine::Impl::run_timers(Conn c) {
         tcb.timer_off(timer_retransmit);
         run_state_timer(c);
     }
-    if (due(tcb, timer_keep_alive, c.cold.keep_alive_due, tick)) {
+    if (!tcb.frozen() && due(tcb, timer_keep_alive, c.cold.keep_alive_due, tick)) {
         keep_alive_timed_out(c);
     }
     if (tcb.frozen()) {

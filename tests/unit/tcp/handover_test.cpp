@@ -470,6 +470,19 @@ TEST(Adopt, keepalive_finds_a_dead_peer_out_though_nobody_knows_when_it_was_hear
     EXPECT_EQ(rig.engine.upload_reason(Rig::conn), UploadReason::timeout_expiration);
 }
 
+TEST(Adopt, nothing_is_probed_when_another_timer_ends_the_connection_at_the_same_time) {
+    Rig rig;
+    rig.parameters.keep_alive     = true;
+    rig.state.state               = fin_wait_2;
+    rig.state.retransmit_delta_ms = 1'000;
+    rig.state.ka_delta_ms         = 1'000;
+    ASSERT_EQ(rig.adopt(), Engine::Refusal::none);
+    rig.sent();
+    rig.advance(1'000);
+    EXPECT_EQ(rig.engine.state(Rig::conn), closed);
+    EXPECT_TRUE(rig.sent().empty());
+}
+
 TEST(Snapshot, R11_gives_back_what_adopt_was_given) {
     Rig rig;
     Delegated given           = Rig::established();
