@@ -18,6 +18,7 @@ namespace {
 struct Options {
     std::string file_prefix = "rte";  // DPDK's own default
     bool json               = false;
+    bool clear_tcp          = false;
     std::string scenes      = "abcde";
     std::string flued;
     DrainOptions drain;
@@ -43,6 +44,9 @@ void show_stats(const Options& options) {
     const auto stats = fetch_stats(client);
     std::cout << (options.json ? stats.dump(2) + "\n"
                                : stats_text(stats, client.ask("/flue/drop_text")));
+    if (options.clear_tcp) {
+        (void)command(client, "tcp_stats_clear");
+    }
 }
 
 void show_conns(const Options& options) {
@@ -93,6 +97,9 @@ int run(int argc, char** argv) {
         ->capture_default_str();
 
     auto* stats = app.add_subcommand("stats", "counters, drop reasons and what is in use");
+    stats->add_flag("--clear-tcp",
+                    options.clear_tcp,
+                    "then set the TCP and IP figures of offloaded connections to zero");
     auto* conns =
         app.add_subcommand("conns", "the offloaded connections, as ss shows the kernel's");
     for (auto* view : {stats, conns}) {

@@ -107,7 +107,7 @@ Line line_of(const json& conn) {
 
 json fetch_stats(testbed::TelemetryClient& client) {
     json stats;
-    for (const char* part : {"ports", "stats", "drops", "usage"}) {
+    for (const char* part : {"ports", "stats", "drops", "usage", "tcp_stats"}) {
         stats[part] = answer_of(client, std::string("/flue/") + part);
     }
     // A target that drains nothing (--drains 0) has nothing to say about it.
@@ -151,6 +151,16 @@ std::string stats_text(const json& stats, const json& texts) {
     add_figures(text, "in use", stats.at("usage"));
     if (const auto drains = stats.value("drains", json::object()); !drains.empty()) {
         add_figures(text, "drains", drains);
+    }
+    const json tcp = stats.value("tcp_stats", json::object());
+    for (const auto& [name, figures] : tcp.items()) {
+        uint64_t sum = 0;
+        for (const auto& figure : figures) {
+            sum += figure.get<uint64_t>();
+        }
+        if (sum != 0) {
+            add_figures(text, "offloaded connections, " + name, figures);
+        }
     }
     text += "segments not processed\n";
     for (const auto& [name, count] : stats.at("drops").items()) {

@@ -9,7 +9,7 @@ namespace flue::cli {
 
 /// What `flue stats` and `flue conns` ask for, and how people see it.
 
-/// {"ports": {...}, "stats": {...}, "drops": {...}, "usage": {...}}
+/// {"ports": {...}, "stats": {...}, "drops": {...}, "usage": {...}, "tcp_stats": {...}}
 nlohmann::json fetch_stats(testbed::TelemetryClient& client);
 /// The connections of all workers, one object each.
 nlohmann::json fetch_conns(testbed::TelemetryClient& client);

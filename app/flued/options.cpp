@@ -1,6 +1,9 @@
 #include "options.hpp"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <charconv>
 #include <string>
 #include <string_view>
 
@@ -95,6 +98,49 @@ void add_connections(CLI::App& app, target::Options& options) {
                    options.rcv_wnd_limit,
                    "Largest receive window that a host may ask for, bytes")
         ->capture_default_str();
+}
+
+struct Threshold {
+    const char* name;
+    uint32_t chimney::AdviceOptions::*value;
+};
+
+constexpr std::array thresholds{Threshold{"low-activity", &chimney::AdviceOptions::low_activity_ms},
+                                Threshold{"drop-rate", &chimney::AdviceOptions::drop_rate},
+                                Threshold{"small-io", &chimney::AdviceOptions::small_io_bytes},
+                                Threshold{"no-preposting", &chimney::AdviceOptions::no_preposting},
+                                Threshold{"fragmentation", &chimney::AdviceOptions::fragmentation},
+                                Threshold{"out-of-order", &chimney::AdviceOptions::out_of_order}};
+
+/// "low-activity=60000"
+void read_threshold(const std::string& text, chimney::AdviceOptions& advice) {
+    const size_t equals      = text.find('=');
+    const auto name          = text.substr(0, equals);
+    const auto found         = std::ranges::find(thresholds, name, &Threshold::name);
+    const std::string number = equals == std::string::npos ? "" : text.substr(equals + 1);
+    uint32_t value           = 0;
+    const auto end           = number.data() + number.size();
+    const auto [read, error] = std::from_chars(number.data(), end, value);
+    if (found == thresholds.end() || error != std::errc{} || read != end || value > INT32_MAX) {
+        throw CLI::ValidationError("--advise", "'" + text + "' is not REASON=NUMBER; see --help");
+    }
+    advice.*(found->value) = value;
+}
+
+void add_advice(CLI::App& app, target::Options& options) {
+    app.add_option_function<std::vector<std::string>>(
+           "--advise",
+           [&options](const std::vector<std::string>& texts) {
+               for (const std::string& text : texts) {
+                   read_threshold(text, options.advice);
+               }
+           },
+           "Ask hosts to take a connection back, once per reason, when: low-activity=MS nothing "
+           "was sent or received for so long; drop-rate=N of 1000 segments were sent again; "
+           "small-io=BYTES is more than SENDs and RECVs have on average; no-preposting=N times in "
+           "a row data came and no RECV was posted; fragmentation=N of 1000 datagrams came in "
+           "fragments; out-of-order=N of 1000 segments did. As a list with commas")
+        ->delimiter(',');
 }
 
 void add_sessions(CLI::App& app, target::Options& options) {
@@ -249,6 +295,7 @@ Parsed parse_options(const CommandLine& line) {
     CLI::App app{description, "flued"};
     add_ports(app, options);
     add_connections(app, options);
+    add_advice(app, options);
     add_sessions(app, options);
     add_permissions(app, options, claims);
     add_drains(app, options);

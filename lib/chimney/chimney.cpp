@@ -37,6 +37,14 @@ bool is_well_formed(const flue_wr& wr) {
     return wr.sge_count <= FLUE_SGE_MAX && (wr.flags & ~known_flags) == 0 && wr.object <= FLUE_TREE;
 }
 
+/// Deadlines in ms modulo 2^32; 0 = none.
+uint32_t earlier_of(uint32_t a, uint32_t b) {
+    if (a == 0 || b == 0) {
+        return a + b;
+    }
+    return static_cast<int32_t>(a - b) < 0 ? a : b;
+}
+
 }  // namespace
 
 Chimney::Impl::Impl(const Options& options_in, Environment& environment_in)
@@ -51,6 +59,7 @@ Chimney::Impl::Impl(const Options& options_in, Environment& environment_in)
       nodes(options_in.paths + options_in.neighbors),
       path_links(options_in.tcp.limits.connections),
       time_waits(options_in.time_wait_max, options_in.time_wait_us),
+      advisor(options_in.advice, options_in.tcp.limits.connections),
       connection_pool(options_in.tcp.limits.connections, options_in.sessions),
       request_pool(requests_max(options_in), options_in.sessions) {
     FLUE_ASSERT(nodes.capacity() > 0);
@@ -220,6 +229,14 @@ void Chimney::Impl::on_notice(Instant now, const tcp::Engine::Notified& notified
         connection.upload_reason = static_cast<uint16_t>(engine.upload_reason(index));
         raise(index, event_upload);
     }
+    if ((notified.notices & tcp::notice_acked) != 0) {
+        watch_backlog(index);
+    }
+    const bool is_expected =
+        (notified.notices & tcp::notice_received) != 0 && connection.receives_front != no_request;
+    if (is_expected && advisor.is_on()) [[unlikely]] {
+        advise(index, advisor.delivered(index, true));
+    }
     settle(now, index);
 }
 
@@ -265,8 +282,8 @@ void Chimney::Impl::arm_timer(Instant now, ConnIndex index) {
     Connection& connection = connections[index];
     const uint32_t push    = connection.push_deadline_ms;
     const uint32_t drain   = connection.drain_deadline_ms;
-    const bool push_first  = push != 0 && (drain == 0 || static_cast<int32_t>(push - drain) < 0);
-    const uint32_t due     = push_first ? push : drain;
+    const uint32_t idle    = advisor.is_on() ? advisor.idle_due_ms(index) : 0;
+    const uint32_t due     = earlier_of(earlier_of(push, drain), idle);
     if (due == connection.timer_due_ms) {
         return;
     }
@@ -304,6 +321,9 @@ void Chimney::Impl::on_timer(Instant now, ConnIndex index) {
             connection.flags |= flag_reset;
             settle(now, index);
         }
+    }
+    if (advisor.is_on() && is_due(advisor.idle_due_ms(index))) {
+        look_whether_idle(now, index);
     }
     arm_timer(now, index);
 }
@@ -442,6 +462,9 @@ Chimney::Disposition Chimney::on_segment(Instant now,
                                                         : Disposition::exception;  // R104
     }
     const tcp::Engine::Outcome outcome = impl.process(now, index, segment);
+    if (impl.advisor.is_on()) [[unlikely]] {
+        impl.advise(index, impl.advisor.received(now, index, outcome.out_of_order));
+    }
     if (outcome.payload_kept) {
         return Disposition::consumed;
     }
@@ -468,6 +491,9 @@ uint32_t Chimney::transmit(Instant now, std::span<tcp::TxSegment> out) {
     const uint32_t count = impl_->engine.transmit(now, out);
     if (impl_->options.nce_stale_ms != 0) {
         impl_->ask_for_news(now, out.first(count));
+    }
+    if (impl_->advisor.is_on()) [[unlikely]] {
+        impl_->advise_sent(now, out.first(count));
     }
     return count;
 }
@@ -505,14 +531,6 @@ void Chimney::drop_item(ItemIndex item) {
     if (work.nic_references == 0) {
         impl_->engine.notify(work.conn, tcp::notice_acked);
     }
-}
-
-void Chimney::set_intake(Intake intake) {
-    impl_->set_intake(intake);
-}
-
-Intake Chimney::intake() const {
-    return impl_->intake;
 }
 
 tcp::Engine& Chimney::engine() {

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "base/instant.hpp"
+#include "chimney/advice.hpp"
 #include "chimney/claim_rules.hpp"
 #include "chimney/environment.hpp"
 #include "flue/abi.h"
@@ -27,6 +28,7 @@ struct Options {
     uint32_t nce_stale_ms = 0;
     uint32_t sessions     = 1;  ///< at a time; each is guaranteed its part of every pool
     ClaimRules claim_rules;
+    AdviceOptions advice;
     tcp::Options tcp;
 };
 
@@ -35,6 +37,11 @@ enum class HostLoss : uint8_t {
     drain,  ///< what was posted is sent, then FIN, then 2MSL, then free
     abort,  ///< RST
 };
+
+/// figures_group returns the group of the engine that counts connections of a port and IP version.
+[[nodiscard]] constexpr uint8_t figures_group(uint8_t port, wire::Family family) {
+    return static_cast<uint8_t>(2 * port + (family == wire::Family::ipv6 ? 1 : 0));
+}
 
 /// Whether new connections are taken.  Contract 2.10
 enum class Intake : uint8_t {
@@ -114,6 +121,11 @@ class Chimney {
                            const tcp::Segment& segment,
                            wire::TcpFields& reply);
 
+    /// note_fragment tells of a fragment whose first bytes name this connection; wants_fragments:
+    /// it makes a difference.
+    void note_fragment(ConnIndex index);
+    [[nodiscard]] bool wants_fragments() const;
+
     /// advance turns what happened since the last call into completions and events, and flushes the
     /// queues.
     void advance(Instant now);
@@ -149,6 +161,7 @@ class Chimney {
         uint64_t refused_requests     = 0;
         uint64_t orphans              = 0;  ///< connections whose host went away
         uint64_t time_waits           = 0;
+        uint64_t advices              = 0;  ///< uploads asked for with an optional reason
     };
 
     [[nodiscard]] const Counters& counters() const;

@@ -36,6 +36,13 @@ class Environment {
     /// claim enters the tuple into the flow table under `index`; from now on its segments are
     /// looked up there.
     virtual ClaimResult claim(const wire::FlowKey& key, ConnIndex index) = 0;
+
+    /// port_of returns the index of the port that a connection about to be offloaded lives on, for
+    /// the figures of ports.
+    [[nodiscard]] virtual uint8_t port_of(ConnIndex /*index*/, const wire::FlowHeader& /*flow*/) {
+        return 0;
+    }
+
     /// rebind points an entered tuple at another index (a TIME_WAIT record).
     virtual void rebind(const wire::FlowKey& key, ConnIndex index) = 0;
     /// unclaim removes the tuple: its segments take the exception path again.

@@ -278,6 +278,14 @@ struct Chimney::Impl {
     void post_events(Instant now, QueueIndex slot);
     [[nodiscard]] bool post_events_of(ConnIndex index);
 
+    // ---------------------------------------------------------------- backlog.cpp, advice.cpp
+
+    [[nodiscard]] uint32_t wanted_backlog(ConnIndex index) const;
+    void watch_backlog(ConnIndex index);
+    void advise(ConnIndex index, Advisor::Advice advice);
+    void advise_sent(Instant now, std::span<const tcp::TxSegment> segments);
+    void look_whether_idle(Instant now, ConnIndex index);
+
     // ---------------------------------------------------------------- terminate.cpp: TERMINATE,
     // host loss, TIME_WAIT
 
@@ -323,6 +331,7 @@ struct Chimney::Impl {
     IndexList<Node, &Node::next_asking> asking;
     TimeWaitTable time_waits;
     TimerWheel timers;
+    Advisor advisor;
     std::vector<QueueSlot> queues;
     SharedPool connection_pool;
     SharedPool request_pool;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "chimney/impl.hpp"
@@ -158,7 +159,9 @@ flue_status Chimney::Impl::take_over(Instant now,
     if (flows[index].key != block.flow.key) {
         return FLUE_BAD_STATE;
     }
-    switch (engine.adopt(now, index, block.parameters, block.delegated)) {
+    tcp::Parameters parameters = block.parameters;
+    parameters.group = figures_group(environment.port_of(index, block.flow), block.flow.key.family);
+    switch (engine.adopt(now, index, parameters, block.delegated)) {
         case tcp::Engine::Refusal::none:
             break;
         case tcp::Engine::Refusal::state:
@@ -191,6 +194,11 @@ flue_status Chimney::Impl::take_over(Instant now,
     }
     if (!backlog.empty()) {
         engine.notify(index, tcp::notice_received);
+    }
+    connection.backlog_told = wanted_backlog(index);  // the host knows the windows
+    if (advisor.is_on()) {
+        advisor.begin(now, index);
+        arm_timer(now, index);
     }
     update_offload_state(index);
     return FLUE_SUCCESS;
@@ -255,8 +263,11 @@ void Chimney::Impl::query(Instant now, ConnIndex index, const flue_wr& wr) {
     tcp::Delegated state;
     engine.snapshot(now, index, state);
     write_constant_and_cached(flows[index], engine.parameters(index), block);
-    block.send_backlog_wanted_bytes = UINT32_MAX;  // R14
-    write_delegated(state, engine.send_backlog(index), engine.readable(index), block);
+    write_delegated(state,
+                    engine.send_backlog(index),
+                    engine.readable(index),
+                    block,
+                    std::bit_ceil(wanted_backlog(index)));
     std::memcpy(range->data, &block, sizeof(block));
     complete(index, wr.wr_id, wr.opcode, FLUE_SUCCESS, sizeof(block));
 }

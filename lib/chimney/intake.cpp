@@ -107,4 +107,12 @@ bool Chimney::Impl::post_queue_events(QueueIndex slot_index) {
     return true;
 }
 
+void Chimney::set_intake(Intake intake) {
+    impl_->set_intake(intake);
+}
+
+Intake Chimney::intake() const {
+    return impl_->intake;
+}
+
 }  // namespace flue::chimney

@@ -56,15 +56,16 @@ struct Connection {
     OffloadState state          = OffloadState::free;
     uint8_t events              = 0;  ///< EventBit: not posted yet for want of room
     uint16_t flags              = 0;
-    uint16_t upload_reason      = 0;
+    uint16_t upload_reason      = 0;           ///< flue_upload_reason
     RequestIndex receives_front = no_request;  ///< posted RECVs, FIFO
     RequestIndex receives_back  = no_request;
     RequestIndex waiting_front =
         no_request;  ///< requests that wait for the sends before them, FIFO
     RequestIndex waiting_back = no_request;
-    ConnIndex previous   = tcp::no_conn;  ///< of the same queue; `next` also links the free list
-    ConnIndex next       = tcp::no_conn;
-    ConnIndex next_event = tcp::no_conn;
+    ConnIndex previous    = tcp::no_conn;  ///< of the same queue; `next` also links the free list
+    ConnIndex next        = tcp::no_conn;
+    ConnIndex next_event  = tcp::no_conn;
+    uint32_t backlog_told = 0;       ///< bytes: wanted_backlog when it was last told
     uint32_t push_deadline_ms  = 0;  ///< 0 = not running
     uint32_t drain_deadline_ms = 0;
     uint32_t timer_due_ms      = 0;  ///< the earlier of the two; 0 = not in the wheel

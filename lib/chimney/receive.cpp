@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <bit>
 
 #include "chimney/impl.hpp"
 
@@ -32,6 +33,9 @@ void Chimney::Impl::receive(Instant now, ConnIndex index, const flue_wr& wr) {
         acquire(connection.queue, wr.sge[0].mr);
     }
     connection.flags &= static_cast<uint16_t>(~flag_data_told);
+    if (advisor.is_on() && wr.sge_count == 1 && status == FLUE_SUCCESS) [[unlikely]] {
+        advise(index, advisor.requested(index, wr.sge[0].length));
+    }
     settle(now, index);
 }
 
@@ -77,6 +81,9 @@ void Chimney::Impl::after_delivery(Instant now, ConnIndex index, bool placed) {
         if ((connection.flags & flag_data_told) == 0) {
             connection.flags |= flag_data_told;
             raise(index, event_data_available);
+            if (advisor.is_on()) [[unlikely]] {
+                advise(index, advisor.delivered(index, false));
+            }
         }
         return;
     }
@@ -171,6 +178,7 @@ bool Chimney::Impl::post_events_of(ConnIndex index) {
             continue;
         }
         uint32_t bytes = bit == event_data_available ? engine.readable(index) : 0;
+        bytes          = bit == event_send_backlog ? std::bit_ceil(connection.backlog_told) : bytes;
         bytes          = bit == event_drain_deadline ? engine.send_backlog(index) : bytes;
         if (bit == event_data_available && bytes == 0) {
             connection.events &= static_cast<uint8_t>(~bit);  // a RECV came first and took it

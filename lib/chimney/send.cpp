@@ -94,7 +94,10 @@ void Chimney::Impl::send(Instant now, ConnIndex index, const flue_wr& wr) {
         status = post_items(now, index, wr, false);
     }
     if (status != FLUE_SUCCESS) {
-        refuse(now, index, wr, status);
+        return refuse(now, index, wr, status);
+    }
+    if (advisor.is_on()) [[unlikely]] {
+        advise(index, advisor.requested(index, uint64_t{wr.sge[0].length} + wr.sge[1].length));
     }
 }
 

@@ -249,7 +249,8 @@ void write_constant_and_cached(const wire::FlowHeader& flow,
 void write_delegated(const tcp::Delegated& state,
                      uint32_t send_backlog,
                      uint32_t receive_backlog,
-                     flue_state& block) {
+                     flue_state& block,
+                     uint32_t send_backlog_wanted) {
     block.version              = FLUE_STATE_VERSION;
     block.size                 = sizeof(flue_state);
     block.tcp_state            = static_cast<uint8_t>(state.state);
@@ -284,9 +285,10 @@ void write_delegated(const tcp::Delegated& state,
         block.sack[i]   = {.start = used ? state.sack[i].start.value : 0,
                            .end   = used ? state.sack[i].end.value : 0};
     }
-    block.send_backlog_bytes    = send_backlog;
-    block.receive_backlog_bytes = receive_backlog;
-    block.checksum              = checksum_of(block);
+    block.send_backlog_bytes        = send_backlog;
+    block.receive_backlog_bytes     = receive_backlog;
+    block.send_backlog_wanted_bytes = send_backlog_wanted;
+    block.checksum                  = checksum_of(block);
 }
 
 }  // namespace flue::chimney

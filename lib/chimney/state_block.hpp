@@ -28,11 +28,12 @@ Result<wire::FlowKey, flue_status> read_flow_key(const flue_state& block);
 Result<StateBlock, flue_status> read_state_block(const flue_state& block, uint32_t rcv_wnd_limit);
 
 /// write_delegated writes the delegated fields and seals the block; constant and cached fields stay
-/// as they are.  R10
+/// as they are.  R10, R14
 void write_delegated(const tcp::Delegated& state,
                      uint32_t send_backlog,
                      uint32_t receive_backlog,
-                     flue_state& block);
+                     flue_state& block,
+                     uint32_t send_backlog_wanted = UINT32_MAX);
 
 /// write_constant_and_cached writes the other fields, for QUERY.  Call before write_delegated.
 void write_constant_and_cached(const wire::FlowHeader& flow,

@@ -9,6 +9,7 @@
 #include "queue/typed_ring.hpp"
 #include "target/exception_path.hpp"
 #include "target/frame_builder.hpp"
+#include "target/tcp_stats.hpp"
 #include "target/tx_queue.hpp"
 
 struct rte_mbuf;
@@ -64,6 +65,7 @@ enum class Order : uint8_t {
     pause,       ///< chimney::Intake::paused
     upload_all,  ///< chimney::Intake::uploading_all
     resume,      ///< chimney::Intake::open
+    clear_tcp_stats,
 };
 
 /// A copy of a worker's figures, made by the worker when asked for.
@@ -81,6 +83,7 @@ struct WorkerSnapshot {
     chimney::Chimney::Counters chimney;
     tcp::Engine::Counters engine;
     chimney::Chimney::Usage usage;
+    std::array<PortTcpStats, ports_max> tcp{};
     chimney::Intake intake  = chimney::Intake::open;
     uint32_t flows          = 0;
     uint32_t queues         = 0;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "chimney/advice.hpp"
 #include "target/permissions.hpp"
 
 namespace flue::target {
@@ -57,6 +58,7 @@ struct Options {
     /// Sleep of an idle worker; 0 = poll without a pause; unset = a pause if workers would take
     /// every CPU.
     std::optional<uint32_t> idle_sleep_us;
+    chimney::AdviceOptions advice;
     Quotas quotas;
     Permissions permissions;
     DrainLimits drains;

@@ -212,6 +212,7 @@ void add_offload(Sums& sums, const WorkerSnapshot& snapshot) {
     sums.add("holds", snapshot.chimney.holds);
     sums.add("offloads", snapshot.chimney.offloads);
     sums.add("terminates", snapshot.chimney.terminates);
+    sums.add("advices", snapshot.chimney.advices);
     sums.add("forwards", snapshot.chimney.forwards);
     sums.add("graceful_disconnects", snapshot.chimney.graceful_disconnects);
     sums.add("abortive_disconnects", snapshot.chimney.abortive_disconnects);
@@ -241,6 +242,26 @@ void add_dict(rte_tel_data* answer, std::string name, rte_tel_data* dict) {
     if (dict != nullptr) {
         rte_tel_data_add_dict_container(answer, name.c_str(), dict, 0);
     }
+}
+
+rte_tel_data* describe(const TcpStats& stats) {
+    rte_tel_data* dict = rte_tel_data_alloc();
+    if (dict == nullptr) {
+        return nullptr;
+    }
+    rte_tel_data_start_dict(dict);
+    rte_tel_data_add_dict_u64(dict, "in_segments", stats.in_segments);
+    rte_tel_data_add_dict_u64(dict, "in_errors", stats.in_errors);
+    rte_tel_data_add_dict_u64(dict, "out_segments", stats.out_segments);
+    rte_tel_data_add_dict_u64(dict, "retransmitted_segments", stats.retransmitted_segments);
+    rte_tel_data_add_dict_u64(dict, "out_resets", stats.out_resets);
+    rte_tel_data_add_dict_u64(dict, "currently_established", stats.established);
+    rte_tel_data_add_dict_u64(dict, "reset_established", stats.established_reset);
+    rte_tel_data_add_dict_u64(dict, "ip_in_receives", stats.in_segments);
+    rte_tel_data_add_dict_u64(dict, "ip_in_octets", stats.in_octets);
+    rte_tel_data_add_dict_u64(dict, "ip_out_requests", stats.out_datagrams);
+    rte_tel_data_add_dict_u64(dict, "ip_out_octets", stats.out_octets);
+    return dict;
 }
 
 const char* name_of(Port::Freeing freeing) {
@@ -291,6 +312,12 @@ bool Telemetry::start() {
         Command{"/flue/usage",
                 call<&Telemetry::usage>,
                 "Objects in use, all workers together. No parameters"},
+        Command{"/flue/tcp_stats",
+                call<&Telemetry::tcp_stats>,
+                "Of offloaded connections, by port and IP version. No parameters"},
+        Command{"/flue/tcp_stats_clear",
+                call<&Telemetry::tcp_stats_clear>,
+                "Set what tcp_stats counts to zero. No parameters"},
         Command{"/flue/pause",
                 call<&Telemetry::pause>,
                 "Have hosts and workers offload nothing more. No parameters"},
@@ -418,6 +445,26 @@ int Telemetry::ports(rte_tel_data* answer) {
         add_dict(answer, port.name, dict);
     }
     return 0;
+}
+
+int Telemetry::tcp_stats(rte_tel_data* answer) {
+    std::array<PortTcpStats, ports_max> sums{};
+    const bool answered = for_workers(nullptr, [&](const WorkerSnapshot& snapshot) {
+        for (size_t port = 0; port < parts_.ports.size(); ++port) {
+            sums[port][0].add(snapshot.tcp[port][0]);
+            sums[port][1].add(snapshot.tcp[port][1]);
+        }
+    });
+    rte_tel_data_start_dict(answer);
+    for (size_t port = 0; port < parts_.ports.size(); ++port) {
+        add_dict(answer, parts_.ports[port].name + "_ipv4", describe(sums[port][0]));
+        add_dict(answer, parts_.ports[port].name + "_ipv6", describe(sums[port][1]));
+    }
+    return answered ? 0 : -1;
+}
+
+int Telemetry::tcp_stats_clear(rte_tel_data* answer) {
+    return command(Order::clear_tcp_stats, answer);
 }
 
 int Telemetry::command(Order order, rte_tel_data* answer) {

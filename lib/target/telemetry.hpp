@@ -24,6 +24,8 @@ namespace flue::target {
 ///                             an empty list ends
 ///   /flue/ports               how each port is used
 ///   /flue/usage               objects in use, all workers together
+///   /flue/tcp_stats           of offloaded connections, per port and IP version.  R118, R119
+///   /flue/tcp_stats_clear     sets these to zero
 ///   /flue/pause, /flue/upload_all, /flue/resume   whether new connections are taken.  R27, R116
 ///
 /// Workers are asked by message and fill in a copy; live data is not shared.
@@ -51,6 +53,8 @@ class Telemetry {
     int conns(const char* parameters, rte_tel_data* answer);
     int ports(rte_tel_data* answer);
     int usage(rte_tel_data* answer);
+    int tcp_stats(rte_tel_data* answer);
+    int tcp_stats_clear(rte_tel_data* answer);
     int pause(rte_tel_data* answer);
     int upload_all(rte_tel_data* answer);
     int resume(rte_tel_data* answer);

@@ -28,6 +28,7 @@ chimney::Options chimney_options(const Worker::Parts& parts) {
     result.paths                     = options.paths;
     result.neighbors                 = options.neighbors;
     result.nce_stale_ms              = options.nce_stale_ms;
+    result.advice                    = options.advice;
     result.tcp.limits.connections    = options.connections;
     result.tcp.limits.send_items     = options.send_items;
     result.tcp.limits.receive_chunks = Worker::receive_chunks(options);
@@ -80,6 +81,7 @@ Worker::Worker(const Parts& parts, FlowTable flows)
 Worker::~Worker() = default;
 
 void Worker::add_sides(const Parts& parts) {
+    FLUE_ASSERT(parts.ports.size() <= ports_max);
     FLUE_ASSERT(parts.taps.empty() || parts.taps.size() == parts.ports.size());
     sides_.reserve(parts.ports.size());
     for (size_t i = 0; i < parts.ports.size(); ++i) {
@@ -107,7 +109,9 @@ void Worker::add_sides(const Parts& parts) {
                               first,
                               count,
                               TxQueue{tx},
-                              ExceptionPath{exceptions}});
+                              ExceptionPath{exceptions},
+                              {},
+                              {}});
     }
 }
 
@@ -204,6 +208,11 @@ chimney::Environment::ClaimResult Worker::claim(const wire::FlowKey& key, tcp::C
     }
     side_by_connection_[index] = side_unknown;
     return {Claim::ok};
+}
+
+uint8_t Worker::port_of(tcp::ConnIndex index, const wire::FlowHeader& flow) {
+    const uint8_t side = side_by_connection_[index];
+    return side < sides_.size() ? side : side_with(flow.source_mac);
 }
 
 void Worker::rebind(const wire::FlowKey& key, tcp::ConnIndex index) {

@@ -66,6 +66,7 @@ class Worker final : public chimney::Environment, private ItemReferences {
                                        uint16_t vlan_id,
                                        uint16_t mtu) const override;
     ClaimResult claim(const wire::FlowKey& key, tcp::ConnIndex index) override;
+    uint8_t port_of(tcp::ConnIndex index, const wire::FlowHeader& flow) override;
     void rebind(const wire::FlowKey& key, tcp::ConnIndex index) override;
     void unclaim(const wire::FlowKey& key) override;
     void replay_held(tcp::ConnIndex index) override;
@@ -86,6 +87,8 @@ class Worker final : public chimney::Environment, private ItemReferences {
         uint16_t rx_queue_count;  ///< that this worker polls
         TxQueue tx;
         ExceptionPath exceptions;
+        PortTcpStats stats;
+        PortTcpStats stats_cleared;  ///< as they were when they were last set to zero
     };
 
     /// A burst of frames on its way from a queue to the connections, and of segments on theirs out.
@@ -122,6 +125,7 @@ class Worker final : public chimney::Environment, private ItemReferences {
     [[nodiscard]] uint32_t receive_passed_on();
     void receive(Side& side, std::span<rte_mbuf* const> packets, bool distribute);
     [[nodiscard]] bool parse(Side& side, rte_mbuf* packet, wire::Frame& frame);
+    void note_fragment(std::span<const std::byte> bytes);
     void pass_on(uint16_t owner, std::span<rte_mbuf* const> packet);
     void look_up();
     void deliver(Side& side, tcp::ConnIndex index, rte_mbuf* packet, const wire::Frame& frame);
@@ -138,6 +142,8 @@ class Worker final : public chimney::Environment, private ItemReferences {
     [[nodiscard]] uint32_t transmit_room() const;
     void send(const tcp::TxSegment& segment);
     [[nodiscard]] Side& side_of(tcp::ConnIndex index);
+    /// side_with returns the index of the side whose port has the address; without one the first.
+    [[nodiscard]] uint8_t side_with(const wire::MacAddress& mac) const;
     [[nodiscard]] uint32_t relay();
     void reclaim();
     void free_released();
@@ -153,6 +159,14 @@ class Worker final : public chimney::Environment, private ItemReferences {
     void answer_snapshots();
     void obey(Order order);
     void fill(WorkerSnapshot& snapshot) const;
+
+    // tcp_stats.cpp
+    void count_in(Side& side, const wire::Frame& frame);
+    void count_bad_checksum(Side& side, std::span<const std::byte> bytes);
+    void count_out(Side& side, const tcp::TxSegment& segment, const rte_mbuf& frame);
+    [[nodiscard]] PortTcpStats tcp_stats(size_t port) const;
+    void copy_tcp_stats(WorkerSnapshot& snapshot) const;
+    void clear_tcp_stats();
 
     Parts parts_;
     Clock clock_;

@@ -135,6 +135,8 @@ void Worker::obey(Order order) {
             return chimney_->set_intake(chimney::Intake::uploading_all);
         case resume:
             return chimney_->set_intake(chimney::Intake::open);
+        case clear_tcp_stats:
+            return this->clear_tcp_stats();
     }
 }
 
@@ -153,10 +155,11 @@ void Worker::fill(WorkerSnapshot& snapshot) const {
         snapshot.tx.full += side.tx.counters().full;
         snapshot.tx.stalls += side.tx.counters().stalls;
     }
-    snapshot.frames         = builder_.counters();
-    snapshot.chimney        = chimney_->counters();
-    snapshot.engine         = chimney_->engine().counters();
-    snapshot.usage          = chimney_->usage();
+    snapshot.frames  = builder_.counters();
+    snapshot.chimney = chimney_->counters();
+    snapshot.engine  = chimney_->engine().counters();
+    snapshot.usage   = chimney_->usage();
+    copy_tcp_stats(snapshot);
     snapshot.intake         = chimney_->intake();
     snapshot.flows          = flows_.count();
     snapshot.queues         = static_cast<uint32_t>(queues_.size());

@@ -101,6 +101,7 @@ bool Worker::parse(Side& side, rte_mbuf* packet, wire::Frame& frame) {
             return false;
         case fragment:
             ++counters_.fragments;
+            note_fragment(bytes);
             return false;
         case ip_options:
             ++counters_.ip_options;
@@ -110,9 +111,20 @@ bool Worker::parse(Side& side, rte_mbuf* packet, wire::Frame& frame) {
             return false;
         case bad_checksum:
             ++counters_.bad_checksum;
+            count_bad_checksum(side, bytes);
             return false;
     }
     return false;
+}
+
+void Worker::note_fragment(std::span<const std::byte> bytes) {
+    if (!chimney_->wants_fragments()) {
+        return;
+    }
+    const auto key = wire::first_fragment_flow(bytes);
+    if (const auto index = key ? flows_.find(*key) : std::nullopt) {
+        chimney_->note_fragment(*index);
+    }
 }
 
 void Worker::pass_on(uint16_t owner, std::span<rte_mbuf* const> packet) {
@@ -158,6 +170,10 @@ void Worker::deliver(Side& side, tcp::ConnIndex index, rte_mbuf* packet, const w
     const auto disposition = chimney_->on_segment(now_, index, segment, reply);
     if (reply.flags != 0) {
         respond(side, packet, frame, reply);
+    }
+    if (disposition == chimney::Chimney::Disposition::consumed ||
+        disposition == chimney::Chimney::Disposition::dropped) {
+        count_in(side, frame);
     }
     switch (disposition) {
         using enum chimney::Chimney::Disposition;

@@ -45,6 +45,7 @@ void Worker::send(const tcp::TxSegment& segment) {
     if (frame != nullptr) {
         const bool taken = side.tx.push(frame);
         FLUE_ASSERT(taken);
+        count_out(side, segment, *frame);
     }
 }
 
@@ -53,12 +54,15 @@ Worker::Side& Worker::side_of(tcp::ConnIndex index) {
     uint8_t& side = side_by_connection_[index];
     if (side >= sides_.size()) {
         // Nothing has come in on it yet: the address that it sends from says which port.
-        const wire::MacAddress& mac = chimney_->flow(index).source_mac;
-        const auto same_mac = [&mac](const Side& candidate) { return candidate.port->mac == mac; };
-        const auto found    = std::ranges::find_if(sides_, same_mac);
-        side = found == sides_.end() ? uint8_t{0} : static_cast<uint8_t>(found - sides_.begin());
+        side = side_with(chimney_->flow(index).source_mac);
     }
     return sides_[side];
+}
+
+uint8_t Worker::side_with(const wire::MacAddress& mac) const {
+    const auto same_mac = [&mac](const Side& candidate) { return candidate.port->mac == mac; };
+    const auto found    = std::ranges::find_if(sides_, same_mac);
+    return found == sides_.end() ? uint8_t{0} : static_cast<uint8_t>(found - sides_.begin());
 }
 
 uint32_t Worker::flush_sides() {

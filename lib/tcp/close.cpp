@@ -9,6 +9,12 @@ using enum State;
 
 void Engine::Impl::set_state(Conn c, State to) {
     FLUE_ASSERT(legal_move(c.tcb.state, to));
+    if (counts_as_established(c.tcb.state) && !counts_as_established(to)) {
+        Group& group = group_of(c);
+        FLUE_ASSERT(group.established > 0);
+        --group.established;
+        group.established_reset += to == closed ? 1 : 0;
+    }
     c.tcb.state = to;
 }
 

@@ -293,6 +293,11 @@ void Engine::pop_item(ConnIndex index, ItemIndex item) {
     impl_->pop_item(c, item);
 }
 
+uint32_t Engine::usable_window(ConnIndex index) const {
+    const Conn c = impl_->at(index);
+    return std::min(c.tcb.cwnd, c.tcb.snd_wnd);
+}
+
 uint32_t Engine::send_backlog(ConnIndex index) const {
     return backlog(impl_->at(index).tcb);
 }
@@ -354,7 +359,8 @@ Parameters Engine::parameters(ConnIndex index) const {
             .rcv_wnd_max    = c.tcb.rcv_wnd_max,
             .ka_timeout_ms  = c.cold.ka_timeout_ms,
             .ka_interval_ms = c.cold.ka_interval_ms,
-            .max_rt_ms      = c.cold.max_rt_ms};
+            .max_rt_ms      = c.cold.max_rt_ms,
+            .group          = c.cold.group};
 }
 
 uint32_t Engine::transmit(Instant now, std::span<TxSegment> out) {
@@ -405,6 +411,10 @@ uint32_t Engine::take_released(std::span<ByteRef> out) {
 
 const Engine::Counters& Engine::counters() const {
     return impl_->counters;
+}
+
+const Engine::Group& Engine::group(uint32_t group) const {
+    return impl_->groups.at(group);
 }
 
 Engine::Info Engine::info(ConnIndex index) const {

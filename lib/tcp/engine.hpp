@@ -109,6 +109,7 @@ struct Parameters {
     uint32_t ka_timeout_ms  = 7'200'000;
     uint32_t ka_interval_ms = 75'000;
     uint32_t max_rt_ms      = 0;
+    uint8_t group           = 0;  ///< that counts it, below Engine::groups_max
 };
 
 /// What an update does beside changing values.
@@ -213,6 +214,8 @@ class Engine {
     /// pop_item unlinks the front item and frees its index.  Pre: item == front_item(index), and
     /// fully acked or the connection closed or stopped.
     void pop_item(ConnIndex index, ItemIndex item);
+    /// min(cwnd, SND.WND): what may be in flight.
+    [[nodiscard]] uint32_t usable_window(ConnIndex index) const;
     /// Bytes posted and not acknowledged, FIN not counted.
     [[nodiscard]] uint32_t send_backlog(ConnIndex index) const;
 
@@ -224,6 +227,7 @@ class Engine {
     struct Outcome {
         Drop drop         = Drop::none;
         bool payload_kept = false;
+        bool out_of_order = false;  ///< text behind a gap
     };
 
     Outcome on_segment(Instant now, ConnIndex index, const Segment& segment);
@@ -291,6 +295,15 @@ class Engine {
     };
 
     [[nodiscard]] const Counters& counters() const;
+
+    /// What the connections of a group add up to; what a group is, the caller says with adopt. R119
+    struct Group {
+        uint32_t established       = 0;  ///< in ESTABLISHED or CLOSE-WAIT now
+        uint64_t established_reset = 0;  ///< went straight from these to CLOSED
+    };
+
+    static constexpr uint32_t groups_max = 64;
+    [[nodiscard]] const Group& group(uint32_t group) const;
 
     /// What `conns` shows of one connection.
     struct Info {

@@ -93,6 +93,7 @@ Engine::Refusal Engine::Impl::adopt(ConnIndex index,
                                     const Delegated& state) {
     const Conn c = at(index);
     FLUE_ASSERT(!c.tcb.is(flag_in_use));
+    FLUE_ASSERT(parameters.group < groups_max);
     if (!plausible(parameters, state)) {
         return Refusal::state;
     }
@@ -135,8 +136,10 @@ Engine::Refusal Engine::Impl::adopt(ConnIndex index,
     cold.ka_timeout_ms  = keep_alive_timeout_ms(parameters);
     cold.ka_interval_ms = std::min(parameters.ka_interval_ms, timer_ms_max);
     cold.ka_probe_count = parameters.ka_probe_count;
+    cold.group          = parameters.group;
     cold.challenge_time = tick - timer_ms_max;
     c.cold              = cold;
+    group_of(c).established += counts_as_established(tcb.state) ? 1u : 0u;
     adopt_recovery(c, state);
     adopt_timers(c, state);
     ++connection_count;
@@ -249,6 +252,7 @@ void Engine::Impl::forget(Conn c) {
     while (tcb.item_last != no_item) {
         pop_item(c, first_item(tcb));
     }
+    group_of(c).established -= counts_as_established(tcb.state) ? 1u : 0u;
     reset(tcb);
     --connection_count;
 }

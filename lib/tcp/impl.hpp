@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <optional>
 #include <span>
@@ -29,6 +30,7 @@ struct Arrival {
     uint32_t bytes = 0;  ///< payload bytes left
     bool fin       = false;
     bool cut       = false;  ///< something beyond the window was cut off
+    bool late      = false;  ///< there is a gap before it
     bool kept      = false;  ///< the payload is the engine's now
 
     [[nodiscard]] Seq end() const { return seq + bytes; }
@@ -179,6 +181,9 @@ struct Engine::Impl {
 
     // ------------------------------------------------ close.cpp
     void set_state(Conn c, State to);
+
+    [[nodiscard]] Group& group_of(Conn c) { return groups.at(c.cold.group); }
+
     void close(Conn c);
     void abort(Conn c);
     void stop(Conn c);
@@ -227,6 +232,7 @@ struct Engine::Impl {
 
     uint32_t connection_count = 0;
     Counters counters;
+    std::array<Group, groups_max> groups{};
 };
 
 /// Answers to segments without text, and to strange ACKs, keep this distance.  As Linux's

@@ -46,7 +46,7 @@ Engine::Outcome Engine::Impl::on_segment(Conn c, const Segment& segment) {
     if (drop != Drop::none) {
         ++counters.drops[static_cast<uint32_t>(drop)];
     }
-    return {.drop = drop, .payload_kept = a.kept};
+    return {.drop = drop, .payload_kept = a.kept, .out_of_order = a.late};
 }
 
 Drop Engine::Impl::receive_predicted(Conn c, Arrival& a) {

@@ -19,6 +19,7 @@ Drop Engine::Impl::process_text(Conn c, Arrival& a) {
     if (a.seq == tcb.rcv_nxt) {
         return receive_in_order(c, a);
     }
+    a.late = true;
     acknowledge_now(c);  // RFC 5681 §4.2: a duplicate ACK at once
     return keep_out_of_order(c, a);
 }

@@ -40,6 +40,13 @@ Seq bare_seq(const Tcb& tcb) {
     return min(tcb.snd_max, tcb.snd_una + tcb.snd_wnd);
 }
 
+Repeats repeats_of(Seq seq, Seq end, Seq snd_max) {
+    if (end <= snd_max) {
+        return Repeats::everything;
+    }
+    return seq < snd_max ? Repeats::something : Repeats::nothing;
+}
+
 /// Congestion window, with the segments that the first two duplicate ACKs allow.  Spec: RFC 3042
 uint32_t usable_cwnd(const Tcb& tcb) {
     const bool limited = !tcb.is(flag_recovery) && tcb.dup_ack_count <= 2;
@@ -155,6 +162,7 @@ uint32_t Engine::Impl::emit_data(Conn c, Batch& batch, Seq seq, Plan plan) {
     const Seq end        = seq + bytes + (fin ? 1 : 0);
     FLUE_ASSERT(seq < end);
     tx.payload_bytes = bytes;
+    tx.repeats       = repeats_of(seq, end, tcb.snd_max);
     uint32_t flags   = 0;
     flags |= fin ? uint32_t{wire::tcp_fin} : 0;
     flags |= push ? uint32_t{wire::tcp_psh} : 0;

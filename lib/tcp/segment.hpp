@@ -35,12 +35,16 @@ struct SendSlice {
 
 constexpr uint32_t slices_per_segment_max = 4;
 
+/// How much of a segment was sent before.  R119
+enum class Repeats : uint8_t { nothing, something, everything };
+
 /// A segment to be sent.  Payload is the concatenation of its slices.
 struct TxSegment {
     ConnIndex conn = no_conn;
     wire::TcpFields tcp{};
     uint32_t payload_bytes = 0;
     uint8_t slice_count    = 0;
+    Repeats repeats        = Repeats::nothing;
     std::array<SendSlice, slices_per_segment_max> slices{};
 };
 

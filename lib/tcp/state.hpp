@@ -59,6 +59,13 @@ constexpr uint32_t bit(State state) {
     return detail::contains(bit(fin_wait_1) | bit(closing) | bit(last_ack), state);
 }
 
+/// What RFC 4022 counts in tcpCurrEstab.  R119
+[[nodiscard]] constexpr bool counts_as_established(State state) {
+    using enum State;
+    using detail::bit;
+    return detail::contains(bit(established) | bit(close_wait), state);
+}
+
 /// The peer may still send data.
 [[nodiscard]] constexpr bool peer_may_send(State state) {
     using enum State;

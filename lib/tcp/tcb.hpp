@@ -170,6 +170,7 @@ struct alignas(64) TcbCold {
     uint8_t ka_unanswered     = 0;
     uint8_t backoff           = 0;  ///< doublings of the timer.  RFC 6298 (5.5)
     uint8_t upload_reason     = 0;  ///< UploadReason
+    uint8_t group             = 0;  ///< Parameters::group
 };
 
 static_assert(sizeof(TcbCold) == 64);

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "wire/fields.hpp"
@@ -42,6 +43,10 @@ struct Frame {
 /// Cost: O(1), with Checksum::verify O(bytes).
 /// Spec: RFC 9293 §3.1, RFC 791 §3.1, RFC 8200 §3, R99
 ParseResult parse_frame(std::span<const std::byte> bytes, Checksum checksum, Frame& frame);
+
+/// first_fragment_flow returns the flow of a TCP datagram's first fragment, which has the ports;
+/// for anything else nothing.  Of IPv6 only a fragment header right behind the IPv6 header is seen.
+std::optional<FlowKey> first_fragment_flow(std::span<const std::byte> bytes);
 
 /// parse_tcp reads the TCP header of a received segment, options included, into `tcp` and the ports
 /// of `key`; the checksum is not looked at.  Returns the length of the header, or 0: malformed, and

@@ -11,6 +11,7 @@ constexpr uint32_t vlan_tag_bytes        = 4;
 constexpr uint32_t ipv4_bytes            = 20;
 constexpr uint32_t ipv4_checksum_offset  = 10;
 constexpr uint32_t ipv6_bytes            = 40;
+constexpr uint32_t ipv6_fragment_bytes   = 8;
 constexpr uint32_t tcp_bytes             = 20;
 constexpr uint32_t tcp_options_bytes_max = 40;
 constexpr uint32_t tcp_checksum_offset   = 16;
@@ -23,8 +24,10 @@ constexpr uint16_t ethertype_vlan        = 0x8100;
 constexpr uint16_t ethertype_ipv6        = 0x86dd;
 
 constexpr uint8_t protocol_tcp           = 6;
+constexpr uint8_t protocol_fragment      = 44;
 
 constexpr uint16_t ipv4_dont_fragment    = 0x4000;
+constexpr uint16_t ipv4_more_fragments   = 0x2000;
 constexpr uint16_t ipv4_more_or_offset =
     0x3fff;  ///< MF and the fragment offset: not 0 in any fragment.  RFC 791 §3.1
 

@@ -19,6 +19,26 @@ struct IpPacket {
     uint32_t pseudo_sum = 0;
 };
 
+struct EtherType {
+    uint16_t value    = 0;
+    uint32_t l2_bytes = 0;  ///< 0: the frame is too short to say
+};
+
+/// One 802.1Q tag may stand before the type.
+EtherType read_ethertype(std::span<const std::byte> bytes) {
+    if (bytes.size() < ethernet_bytes) {
+        return {};
+    }
+    const uint16_t first = load16(&bytes[ethernet_type_offset]);
+    if (first != ethertype_vlan) {
+        return {first, ethernet_bytes};
+    }
+    if (bytes.size() < ethernet_bytes + vlan_tag_bytes) {
+        return {};
+    }
+    return {load16(&bytes[ethernet_type_offset + vlan_tag_bytes]), ethernet_bytes + vlan_tag_bytes};
+}
+
 void read_addresses(const std::byte* at, uint32_t address_bytes, FlowKey& key) {
     std::memcpy(key.remote.data(), at, address_bytes);
     std::memcpy(key.local.data(), at + address_bytes, address_bytes);
@@ -70,7 +90,7 @@ ParseResult parse_ipv4(std::span<const std::byte> packet,
 /// classify_next_header says what a packet that is not plain TCP over IPv6 is.  Spec: RFC 8200 §4
 ParseResult classify_next_header(uint8_t next_header) {
     switch (next_header) {
-        case 44:
+        case protocol_fragment:
             return ParseResult::fragment;
         case 0:    // hop-by-hop options
         case 43:   // routing
@@ -203,28 +223,51 @@ uint32_t parse_tcp(std::span<const std::byte> segment, FlowKey& key, TcpFields& 
     return header_bytes;
 }
 
+std::optional<FlowKey> first_fragment_flow(std::span<const std::byte> bytes) {
+    const EtherType type = read_ethertype(bytes);
+    const auto packet    = bytes.subspan(type.l2_bytes);
+    FlowKey key;
+    std::size_t at = 0;  // of the TCP header
+    if (type.value == ethertype_ipv4 && packet.size() >= ipv4_bytes) {
+        at                  = (load8(&packet[0]) & 0x0fu) * std::size_t{4};
+        const uint32_t word = load16(&packet[6]) & ipv4_more_or_offset;
+        if (word != ipv4_more_fragments || load8(&packet[9]) != protocol_tcp || at < ipv4_bytes) {
+            return std::nullopt;
+        }
+        key.family = Family::ipv4;
+        read_addresses(&packet[12], ipv4_address_bytes, key);
+    } else if (type.value == ethertype_ipv6 && packet.size() >= ipv6_bytes + ipv6_fragment_bytes) {
+        at                  = ipv6_bytes + ipv6_fragment_bytes;
+        const uint32_t word = load16(&packet[ipv6_bytes + 2]);  // offset, two reserved bits, M
+        if (load8(&packet[6]) != protocol_fragment || load8(&packet[ipv6_bytes]) != protocol_tcp ||
+            (word & ~6u) != 1) {
+            return std::nullopt;
+        }
+        key.family = Family::ipv6;
+        read_addresses(&packet[8], ipv6_address_bytes, key);
+    }
+    if (at == 0 || packet.size() < at + 4) {
+        return std::nullopt;
+    }
+    key.remote_port = load16(&packet[at]);
+    key.local_port  = load16(&packet[at + 2]);
+    return key;
+}
+
 ParseResult parse_frame(std::span<const std::byte> bytes, Checksum checksum, Frame& frame) {
-    frame = Frame{};
-    if (bytes.size() < ethernet_bytes) {
+    frame                = Frame{};
+    const EtherType type = read_ethertype(bytes);
+    if (type.l2_bytes == 0) {
         return ParseResult::malformed;
     }
-    uint32_t l2_bytes  = ethernet_bytes;
-    uint16_t ethertype = load16(&bytes[ethernet_type_offset]);
-    if (ethertype == ethertype_vlan) {
-        l2_bytes += vlan_tag_bytes;
-        if (bytes.size() < l2_bytes) {
-            return ParseResult::malformed;
-        }
-        ethertype = load16(&bytes[ethernet_type_offset + vlan_tag_bytes]);
-    }
-    frame.l2_bytes                          = static_cast<uint16_t>(l2_bytes);
+    frame.l2_bytes                          = static_cast<uint16_t>(type.l2_bytes);
 
-    const std::span<const std::byte> packet = bytes.subspan(l2_bytes);
+    const std::span<const std::byte> packet = bytes.subspan(type.l2_bytes);
     IpPacket ip;
     ParseResult result = ParseResult::not_ip;
-    if (ethertype == ethertype_ipv4) {
+    if (type.value == ethertype_ipv4) {
         result = parse_ipv4(packet, checksum, frame, ip);
-    } else if (ethertype == ethertype_ipv6) {
+    } else if (type.value == ethertype_ipv6) {
         result = parse_ipv6(packet, checksum, frame, ip);
     }
     return result == ParseResult::tcp ? parse_segment(ip, checksum, frame) : result;

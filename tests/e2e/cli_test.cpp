@@ -41,6 +41,46 @@ TEST(Cli, conns_and_stats_show_an_offloaded_connection_as_text_and_as_json) {
     EXPECT_NE(flue(rig, {"stats"}).find("offloads"), std::string::npos);
 }
 
+TEST(Cli, R118_R119_stats_count_what_an_offloaded_connection_does_and_can_be_cleared) {
+    Rig rig;
+    Session session(rig, 1 << 20);
+    const auto figures = [&rig] {
+        const auto all = rig.ask("/flue/tcp_stats");
+        return all.at("net_af_packet0_ipv4");
+    };
+    EXPECT_EQ(figures().at("currently_established"), 0u);
+    SocketPair pair = connect_pair(rig.bottle().host(), rig.bottle().remote(), false);
+    flue_socket_offload_options options{};
+    options.mr       = session.region();
+    options.mr_bytes = 1 << 20;
+    flue_socket_offload_result handed{};
+    ASSERT_EQ(flue_socket_offload(session.queue(), pair.host.release(), &options, &handed), 0)
+        << flue_error_text();
+    session.post(FLUE_OP_SEND, handed.conn, 1, session.range(0, 1000));
+    EXPECT_EQ(session.wait().status, FLUE_SUCCESS);
+
+    const auto sent = figures();
+    EXPECT_EQ(sent.at("currently_established"), 1u);
+    EXPECT_GE(sent.at("out_segments"), 1u);
+    EXPECT_GE(sent.at("ip_out_octets"), 1000u + 40);
+    EXPECT_GE(sent.at("in_segments"), 1u);
+    EXPECT_EQ(sent.at("ip_in_receives"), sent.at("in_segments"));
+    EXPECT_GE(sent.at("ip_in_octets"), 40u);
+    EXPECT_EQ(sent.at("out_resets"), 0u);
+    EXPECT_NE(flue(rig, {"stats", "--clear-tcp"}).find("offloaded connections, net_af_packet0"),
+              std::string::npos);
+    EXPECT_EQ(figures().at("out_segments"), 0u);
+    EXPECT_EQ(figures().at("currently_established"), 1u);
+
+    session.post(FLUE_OP_DISCONNECT, handed.conn, 2, FLUE_WR_ABORT);
+    EXPECT_EQ(session.wait().status, FLUE_SUCCESS);
+    const auto reset = figures();
+    EXPECT_EQ(reset.at("currently_established"), 0u);
+    EXPECT_EQ(reset.at("reset_established"), 1u);
+    EXPECT_EQ(reset.at("out_resets"), 1u);
+    EXPECT_EQ(rig.ask("/flue/tcp_stats").at("net_af_packet0_ipv6").at("in_segments"), 0u);
+}
+
 TEST(Cli, R27_R116_pause_upload_all_and_resume_reach_hosts_and_their_requests) {
     Rig rig;
     Session session(rig, 1 << 20);

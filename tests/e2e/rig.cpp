@@ -107,9 +107,11 @@ void Session::post(uint8_t opcode, flue_conn conn, uint64_t wr_id, uint8_t flags
 
 flue_wc Session::wait(int timeout_ms) {
     flue_wc wc{};
-    if (flue_wait(queue_, &wc, 1, timeout_ms) != 1) {
-        fail("no completion within " + std::to_string(timeout_ms) + " ms");
-    }
+    do {
+        if (flue_wait(queue_, &wc, 1, timeout_ms) != 1) {
+            fail("no completion within " + std::to_string(timeout_ms) + " ms");
+        }
+    } while (wc.opcode == FLUE_EVENT_SEND_BACKLOG);
     return wc;
 }
 

@@ -64,7 +64,8 @@ class Session {
     void post(
         uint8_t opcode, flue_conn conn, uint64_t wr_id, const flue_sge& sge, uint8_t flags = 0);
     void post(uint8_t opcode, flue_conn conn, uint64_t wr_id, uint8_t flags = 0);
-    /// wait returns the next completion.  Errors: std::runtime_error after `timeout_ms`.
+    /// wait returns the next completion; FLUE_EVENT_SEND_BACKLOG is passed over.  Errors:
+    /// std::runtime_error after `timeout_ms`.
     flue_wc wait(int timeout_ms = 30'000);
 
   private:

@@ -171,8 +171,8 @@ TEST(Initiate, bad_regions_lengths_and_opcodes_each_have_a_status) {
     EXPECT_EQ(status_of(World::request(99, conn, 4)), FLUE_BAD_OPCODE);
     EXPECT_EQ(status_of(World::request(FLUE_OP_SEND, conn + (1 << 24), 5)), FLUE_BAD_CONNECTION);
     EXPECT_EQ(status_of(World::request(FLUE_OP_SEND, conn + 1, 6)), FLUE_BAD_CONNECTION);
-    flue_wr reserved  = World::request(FLUE_OP_QUERY, conn, 7, world.room(sizeof(flue_state), 0));
-    reserved.object = FLUE_TREE + 1;
+    flue_wr reserved = World::request(FLUE_OP_QUERY, conn, 7, world.room(sizeof(flue_state), 0));
+    reserved.object  = FLUE_TREE + 1;
     EXPECT_EQ(status_of(reserved), FLUE_BAD_REQUEST);
     flue_wr too_many   = World::request(FLUE_OP_SEND, conn, 8);
     too_many.sge_count = 3;

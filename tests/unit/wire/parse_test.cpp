@@ -300,6 +300,51 @@ TEST(ParseFrame, only_ecn_3_is_congestion_experienced) {
     }
 }
 
+TEST(ParseFragment, first_fragments_of_tcp_name_their_flow_and_nothing_else_does) {
+    const Bytes whole = to_bytes(test::capture::data_ipv4);
+    Frame frame;
+    ASSERT_EQ(parse_frame(whole, Checksum::verify, frame), ParseResult::tcp);
+    EXPECT_FALSE(first_fragment_flow(whole));
+    Bytes first          = whole;
+    first[ip_offset + 6] = std::byte{0x20};  // MF, offset 0
+    for (const Bytes& bytes : {first, test::with_vlan_tag(first, 7)}) {
+        const auto flow = first_fragment_flow(bytes);
+        ASSERT_TRUE(flow);
+        EXPECT_EQ(*flow, frame.key);
+    }
+    Bytes later          = first;
+    later[ip_offset + 7] = std::byte{0x01};
+    EXPECT_FALSE(first_fragment_flow(later));
+    Bytes udp          = first;
+    udp[ip_offset + 9] = std::byte{17};
+    EXPECT_FALSE(first_fragment_flow(udp));
+    for (size_t length = 0; length < tcp_offset_ipv4 + 4; ++length) {
+        const Bytes cut(first.begin(), first.begin() + static_cast<ptrdiff_t>(length));
+        EXPECT_FALSE(first_fragment_flow(cut)) << length;
+    }
+}
+
+TEST(ParseFragment, first_fragment_over_ipv6_names_its_flow) {
+    Bytes bytes = to_bytes(test::capture::data_ipv6);
+    Frame frame;
+    ASSERT_EQ(parse_frame(bytes, Checksum::verify, frame), ParseResult::tcp);
+    bytes[ip_offset + 6] = std::byte{44};
+    const std::array header{std::byte{6},
+                            std::byte{0},
+                            std::byte{0},
+                            std::byte{1},  // M, offset 0
+                            std::byte{1},
+                            std::byte{2},
+                            std::byte{3},
+                            std::byte{4}};
+    bytes.insert(bytes.begin() + tcp_offset_ipv6, header.begin(), header.end());
+    const auto flow = first_fragment_flow(bytes);
+    ASSERT_TRUE(flow);
+    EXPECT_EQ(*flow, frame.key);
+    bytes[tcp_offset_ipv6 + 3] = std::byte{9};  // offset 8
+    EXPECT_FALSE(first_fragment_flow(bytes));
+}
+
 TEST(ParseTcp, header_without_a_packet_around_it_reads_as_in_its_frame) {
     const Bytes bytes = to_bytes(test::capture::data_ipv4);
     Frame frame;
