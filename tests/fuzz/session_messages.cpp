@@ -336,7 +336,7 @@ class Script {
         const bool was_held = session_->is_held();
         session_->let_in(guest);
         if (was_held) {
-            FLUE_ASSERT(!host_.valid() && !session_->is_held());
+            FLUE_ASSERT(!session_->is_held());
             host_ = std::move(host);
         }
     }
