@@ -45,9 +45,10 @@ DrainRefusal refusal_of(int error) {
         case EPERM:
         case EACCES:
             return {SessionStatus::refused, error, DrainCount::refused_no_permission};
-        case ENOBUFS:
         case ENOMEM:
-        case EDQUOT:
+        case EDQUOT:  // others may end soon
+            return {SessionStatus::busy, error, DrainCount::refused_no_room};
+        case ENOBUFS:
             return {SessionStatus::refused, error, DrainCount::refused_no_room};
         case ECONNRESET:
             return {SessionStatus::shutting_down, error, DrainCount::refused_ending};

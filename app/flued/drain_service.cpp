@@ -128,7 +128,7 @@ void DrainService::take(DrainRequest&& request) {
     if (refused != SessionStatus::ok) {
         counters_.add(refused == SessionStatus::busy ? DrainCount::refused_busy
                                                      : DrainCount::refused_ending);
-        return target::reply_to_drain(request, refused);
+        return target::refuse_drain(std::move(request), refused);
     }
     (void)eventfd_write(wake_.get(), 1);
 }
@@ -307,10 +307,9 @@ void DrainService::begin(const Job& job,
 
 void DrainService::refuse(Job& job, const DrainRefusal& refusal) {
     counters_.add(refusal.count);
-    // First let go of the socket: who is told so may count on being its only owner.
-    job.request.received.fds[0].reset();
-    target::reply_to_drain(job.request, refusal.status, refusal.error);
-    close_account(job.request.peer.uid);
+    const uint32_t uid = job.request.peer.uid;
+    target::refuse_drain(std::move(job.request), refusal.status, refusal.error);
+    close_account(uid);
 }
 
 void DrainService::close_account(uint32_t uid) {

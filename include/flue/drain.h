@@ -61,7 +61,8 @@ enum flue_drain_status {
  *    EAGAIN         the socket did not stand still: somebody uses it
  *    EADDRINUSE     the target has a connection with these addresses and ports
  *    EPERM          the target lacks CAP_NET_ADMIN
- *    ENOBUFS, ENOMEM, EDQUOT, EMSGSIZE  limits of the target */
+ *    ENOBUFS, EMSGSIZE  it holds more, or has a larger window, than the target allows; with
+ *                   FLUE_DRAIN_BUSY: ENOMEM, EDQUOT: the target has no room just now */
 
 /* In host byte order; 128 bytes.  What is not named is zero. */
 struct flue_drain_message {

@@ -267,7 +267,7 @@ void Control::answer_guests() {
 
 void Control::offer(DrainRequest&& request) {
     if (!parts_.options->permissions.may_connect(request.peer)) {
-        return reply_to_drain(request, queue::SessionStatus::not_permitted);
+        return refuse_drain(std::move(request), queue::SessionStatus::not_permitted);
     }
     offer_drain(parts_.drains, std::move(request));
 }

@@ -40,4 +40,9 @@ void offer_drain(DrainTaker* taker, DrainRequest&& request);
 /// reply_to_drain answers.  A sender who has gone does not mind.
 void reply_to_drain(const DrainRequest& request, queue::SessionStatus status, int error = 0);
 
+/// refuse_drain lets go of the socket, then answers: who is told so is its only owner again, with
+/// its options as they were.  It does not wait, even where the last close() of the socket does
+/// (SO_LINGER).
+void refuse_drain(DrainRequest&& request, queue::SessionStatus status, int error = 0);
+
 }  // namespace flue::target

@@ -1,4 +1,5 @@
 #include <cerrno>
+#include <unistd.h>
 
 #include "target/log.hpp"
 #include "target/session.hpp"
@@ -33,11 +34,13 @@ SessionStatus session_status(flue_status status) {
 void Session::limit_shares() {
     const Quotas& quotas = parts_.options->quotas;
     for (queue::SessionShare& share : shares_) {
-        share.session_id        = parts_.id;
-        share.raw               = parts_.options->permissions.is_raw(parts_.peer);
-        share.held_max          = quotas.held;
-        share.connections.limit = quotas.connections;
-        share.requests.limit    = quotas.requests;
+        share.session_id = parts_.id;
+        share.raw        = parts_.options->permissions.is_raw(parts_.peer);
+        share.held_max   = quotas.held;
+        // What flued drains for others has limits of its own: --drains.
+        const bool is_own       = parts_.peer.pid == ::getpid();
+        share.connections.limit = is_own ? UINT32_MAX : quotas.connections;
+        share.requests.limit    = is_own ? UINT32_MAX : quotas.requests;
     }
 }
 

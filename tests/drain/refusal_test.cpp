@@ -1,5 +1,6 @@
 #include <arpa/inet.h>
 #include <array>
+#include <csignal>
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/filter.h>
@@ -221,6 +222,32 @@ TEST_F(DrainRefusal, a_next_hop_that_does_not_answer_and_nobody_else_has_to_wait
     EXPECT_EQ(await_answer(slow.get()), (Answer{FLUE_DRAIN_REFUSED, EHOSTUNREACH}));
     answer_arp("0");
     expect_works(std::move(lost), 0);
+}
+
+TEST_F(DrainRefusal, a_socket_that_lingers_and_has_no_owner_left_holds_nobody_up) {
+    SocketPair pair      = rig().connect();
+    sock_filter pass_all = BPF_STMT(BPF_RET | BPF_K, 0xffffffff);
+    const sock_fprog program{.len = 1, .filter = &pass_all};
+    const linger minutes{.l_onoff = 1, .l_linger = 600};
+    const int host = pair.host.get();
+    fill_socket(host, Pattern(1), much);
+    ASSERT_EQ(::setsockopt(host, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)), 0);
+    ASSERT_EQ(::setsockopt(host, SOL_SOCKET, SO_LINGER, &minutes, sizeof(minutes)), 0);
+    // The owner ends: leaving does not linger, but the target has the last descriptor then.
+    testbed::Child owner = testbed::Child::call([&](const testbed::Report&) {
+        const Descriptor target = connect_to_target();
+        ::kill(rig().rig().flued().pid(), SIGSTOP);
+        send_drain(target.get(), host);
+        ::_exit(0);
+    });
+    pair.host            = Descriptor{};
+    EXPECT_TRUE(owner.wait().ok());
+    ::kill(rig().rig().flued().pid(), SIGCONT);
+    for (int i = 0; i < 2; ++i) {
+        EXPECT_EQ(ask(internet_socket(SOCK_STREAM).get()),
+                  (Answer{FLUE_DRAIN_BAD_SOCKET, ENOTCONN}));
+    }
+    ASSERT_TRUE(wait_until([] { return rig().count_since_mark("refused_unsupported") == 1; }));
 }
 
 TEST_F(DrainRefusal, a_message_that_is_not_well_formed) {

@@ -129,6 +129,24 @@ TEST_F(DrainOffer, no_descriptor_or_two_are_refused) {
     EXPECT_TRUE(taker_.taken.empty());
 }
 
+TEST_F(DrainOffer, a_refused_socket_that_lingers_keeps_its_option) {
+    UniqueFd connection(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const linger minutes{.l_onoff = 1, .l_linger = 600};
+    ASSERT_EQ(::setsockopt(connection.get(), SOL_SOCKET, SO_LINGER, &minutes, sizeof(minutes)), 0);
+    const int fd = connection.get();
+    for (int i = 0; i < 40; ++i) {
+        ASSERT_TRUE(queue::send_message(sender_.get(), drain(), {&fd, 1}).ok());
+        auto received = queue::receive_message(target_.get());
+        refuse_drain({std::move(received.value()), UniqueFd{}, {}}, SessionStatus::busy);
+        linger now{};
+        socklen_t length = sizeof(now);
+        ASSERT_EQ(::getsockopt(fd, SOL_SOCKET, SO_LINGER, &now, &length), 0);
+        if (i == 0) {
+            EXPECT_EQ(now.l_linger, 600);
+        }
+    }
+}
+
 TEST_F(DrainOffer, without_a_taker_nothing_is_permitted) {
     send(drain(), 1);
     EXPECT_EQ(offer(nullptr), SessionStatus::not_permitted);
