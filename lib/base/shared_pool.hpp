@@ -44,10 +44,14 @@ class SharedPool {
 
     [[nodiscard]] uint32_t guaranteed() const { return guaranteed_; }
 
+    /// What all users have together.
+    [[nodiscard]] uint32_t used() const { return used_; }
+
   private:
     void change(Part& part, uint32_t used) {
         common_used_ -= beyond(part.used.get());
         common_used_ += beyond(used);
+        used_ += used - part.used.get();
         part.used.set(used);
         FLUE_ASSERT(common_used_ <= common_);
     }
@@ -59,6 +63,7 @@ class SharedPool {
     uint32_t guaranteed_;
     uint32_t common_;
     uint32_t common_used_ = 0;
+    uint32_t used_        = 0;
 };
 
 }  // namespace flue

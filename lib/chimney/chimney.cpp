@@ -10,6 +10,7 @@ namespace flue::chimney {
 namespace {
 
 constexpr uint32_t burst_max         = 32;
+constexpr uint32_t blocks_per_turn   = FLUE_TREE_BLOCKS_MAX;
 constexpr uint32_t notice_rounds_max = 16;  ///< times burst_max connections settled in one advance
 constexpr uint32_t refused_payloads_max = 1024;
 constexpr uint32_t index_bits           = 24;
@@ -61,7 +62,9 @@ Chimney::Impl::Impl(const Options& options_in, Environment& environment_in)
       time_waits(options_in.time_wait_max, options_in.time_wait_us),
       advisor(options_in.advice, options_in.tcp.limits.connections),
       connection_pool(options_in.tcp.limits.connections, options_in.sessions),
-      request_pool(requests_max(options_in), options_in.sessions) {
+      request_pool(requests_max(options_in), options_in.sessions),
+      path_pool(options_in.paths, options_in.sessions),
+      neighbor_pool(options_in.neighbors, options_in.sessions) {
     FLUE_ASSERT(nodes.capacity() > 0);
     FLUE_ASSERT(connections.capacity() + uint64_t{nodes.capacity()} < connections_max);
     for (uint32_t i = 0; i < connections.capacity(); ++i) {
@@ -85,6 +88,11 @@ ConnIndex Chimney::Impl::find(QueueIndex slot, flue_conn handle) const {
     const bool is_live = connection.state != OffloadState::free && connection.queue == slot &&
                          connection.generation == generation_of(handle);
     return is_live ? index : tcp::no_conn;
+}
+
+bool Chimney::Impl::has_turn(QueueSlot& slot) {
+    slot.blocks_walked -= std::min(slot.blocks_walked, blocks_per_turn);
+    return slot.blocks_walked == 0;
 }
 
 void Chimney::Impl::carry_out(Instant now, QueueIndex slot, const flue_wr& wr) {
@@ -389,7 +397,7 @@ void Chimney::attach(queue::TargetQueue& queue) {
 
 uint32_t Chimney::poll(Instant now, queue::TargetQueue& queue) {
     const auto slot = static_cast<QueueIndex>(queue.owner_index);
-    if (impl_->queues[slot].lost) {
+    if (impl_->queues[slot].lost || !impl_->has_turn(impl_->queues[slot])) {
         return 0;
     }
     queue::SessionShare& share = queue.share();
@@ -571,8 +579,8 @@ Chimney::Usage Chimney::usage() const {
             .initiates      = impl_->initiate_count,
             .time_waits     = impl_->time_waits.used_count(),
             .nic_references = impl_->nic_references,
-            .paths          = impl_->path_count,
-            .neighbors      = impl_->neighbor_count};
+            .paths          = impl_->path_pool.used(),
+            .neighbors      = impl_->neighbor_pool.used()};
 }
 
 const char* to_string(OffloadState state) {

@@ -27,6 +27,9 @@ struct Chimney::Impl {
     /// find returns the connection that a request of `slot` names, or no_conn: unknown, stale,
     /// another queue's.
     [[nodiscard]] ConnIndex find(QueueIndex slot, flue_conn handle) const;
+    /// has_turn: the queue has not had more of the worker's time than a turn's share.  One that
+    /// has waits a turn for each share.
+    [[nodiscard]] static bool has_turn(QueueSlot& slot);
     void carry_out(Instant now, QueueIndex slot, const flue_wr& wr);
     void dispatch(Instant now, QueueIndex slot, const flue_wr& wr);
     void carry_out_on_connection(Instant now, QueueIndex slot, ConnIndex index, const flue_wr& wr);
@@ -136,11 +139,12 @@ struct Chimney::Impl {
 
     [[nodiscard]] flue_conn handle_of_node(NodeIndex index) const;
     [[nodiscard]] NodeIndex find_node(QueueIndex slot, flue_conn handle, uint8_t object) const;
-    [[nodiscard]] flue_status may_have_another(uint8_t object) const;
+    [[nodiscard]] flue_status may_have_another(QueueIndex slot, uint8_t object) const;
     [[nodiscard]] uint32_t& list_of_node(const Node& node);
     /// Pre: may_have_another.
     [[nodiscard]] NodeIndex new_node(QueueIndex slot, uint8_t object, uint64_t host_handle);
     void free_node(NodeIndex index);
+    void count_node(const Node& node, bool taken);
     void free_nodes_of(QueueIndex slot);
     [[nodiscard]] bool may_depend_on(NodeIndex index) const;
     void join_neighbor(NodeIndex path, NodeIndex neighbor);
@@ -325,8 +329,6 @@ struct Chimney::Impl {
     IndexPool<Request, &Request::next> requests;
     IndexPool<Node, &Node::next_free> nodes;  ///< paths and neighbors
     std::vector<PathLink> path_links;         ///< by connection
-    uint32_t path_count     = 0;
-    uint32_t neighbor_count = 0;
     IndexList<Node, &Node::next_sweep> sweeping;
     IndexList<Node, &Node::next_asking> asking;
     TimeWaitTable time_waits;
@@ -335,6 +337,8 @@ struct Chimney::Impl {
     std::vector<QueueSlot> queues;
     SharedPool connection_pool;
     SharedPool request_pool;
+    SharedPool path_pool;
+    SharedPool neighbor_pool;
     std::vector<ConnIndex> revisit;              ///< of settle_later
     std::vector<tcp::ByteRef> refused_payloads;  ///< stored for an OFFLOAD that then failed
     Intake intake           = Intake::open;

@@ -79,11 +79,20 @@ NodeIndex Chimney::Impl::find_node(QueueIndex slot, flue_conn handle, uint8_t ob
     return is_his && handle_of_node(index) == handle ? index : no_node;
 }
 
-flue_status Chimney::Impl::may_have_another(uint8_t object) const {
+flue_status Chimney::Impl::may_have_another(QueueIndex slot, uint8_t object) const {
+    const queue::SessionShare& share = queues[slot].queue->share();
     if (object == FLUE_PATH) {
-        return path_count < options.paths ? FLUE_SUCCESS : FLUE_PATH_ENTRIES;
+        return path_pool.room(share.paths) > 0 ? FLUE_SUCCESS : FLUE_PATH_ENTRIES;
     }
-    return neighbor_count < options.neighbors ? FLUE_SUCCESS : FLUE_NEIGHBOR_ENTRIES;
+    return neighbor_pool.room(share.neighbors) > 0 ? FLUE_SUCCESS : FLUE_NEIGHBOR_ENTRIES;
+}
+
+void Chimney::Impl::count_node(const Node& node, bool taken) {
+    queue::SessionShare& share = queues[node.queue].queue->share();
+    const bool is_path         = node.object == FLUE_PATH;
+    SharedPool& pool           = is_path ? path_pool : neighbor_pool;
+    SharedPool::Part& part     = is_path ? share.paths : share.neighbors;
+    taken ? pool.take(part, 1) : pool.give(part, 1);
 }
 
 uint32_t& Chimney::Impl::list_of_node(const Node& node) {
@@ -92,7 +101,7 @@ uint32_t& Chimney::Impl::list_of_node(const Node& node) {
 }
 
 NodeIndex Chimney::Impl::new_node(QueueIndex slot, uint8_t object, uint64_t host_handle) {
-    FLUE_ASSERT(may_have_another(object) == FLUE_SUCCESS);
+    FLUE_ASSERT(may_have_another(slot, object) == FLUE_SUCCESS);
     const NodeIndex index = nodes.take();
     Node& node            = nodes[index];
     Node fresh;
@@ -102,7 +111,7 @@ NodeIndex Chimney::Impl::new_node(QueueIndex slot, uint8_t object, uint64_t host
     fresh.queue       = slot;
     fresh.object      = object;
     node              = fresh;
-    (object == FLUE_PATH ? path_count : neighbor_count) += 1;
+    count_node(node, true);
     push_link(
         list_of_node(node), index, [&](uint32_t i) -> ListLink& { return nodes[i].of_queue; });
     return index;
@@ -118,7 +127,7 @@ void Chimney::Impl::free_node(NodeIndex index) {
     }
     remove_link(
         list_of_node(node), index, [&](uint32_t i) -> ListLink& { return nodes[i].of_queue; });
-    (node.object == FLUE_PATH ? path_count : neighbor_count) -= 1;
+    count_node(node, false);
     node.object = FLUE_CONNECTION;
     node.flags  = 0;
     nodes.give(index);

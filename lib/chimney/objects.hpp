@@ -149,6 +149,7 @@ struct QueueSlot {
     RequestIndex initiates_back  = no_request;
     uint8_t events               = 0;  ///< QueueEventBit
     uint32_t requests_counted    = 0;  ///< of its outstanding ones, in the session's figure
+    uint32_t blocks_walked       = 0;  ///< of trees, more than a turn's share of them
     bool lost                    = false;
     HostLoss policy              = HostLoss::drain;
 };

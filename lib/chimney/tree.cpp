@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <optional>
 
@@ -97,7 +98,9 @@ void Chimney::Impl::offload_tree(Instant now, QueueIndex slot, const flue_wr& wr
         std::min<uint64_t>(walk.bytes / sizeof(flue_block), FLUE_TREE_BLOCKS_MAX));
     std::memcpy(walk.blocks.data(), walk.base, walk.block_count * sizeof(flue_block));
     const flue_block& root = walk.blocks[0];
-    if (!visit(walk, 0, root.object) || root.next != no_block) {
+    const bool is_tree     = visit(walk, 0, root.object) && root.next == no_block;
+    queues[slot].blocks_walked += static_cast<uint32_t>(std::popcount(walk.visited));
+    if (!is_tree) {
         refuse_tree(walk);
         return answer(slot, wr, FLUE_BAD_REQUEST);
     }
@@ -257,7 +260,7 @@ Result<NodeIndex, flue_status> Chimney::Impl::offload_neighbor(const TreeWalk& w
     }
     const NeighborFields& given = fields.value();
     flue_status status          = check_link(given.source_mac, given.vlan_id, 0);
-    status                      = status == FLUE_SUCCESS ? may_have_another(FLUE_NEIGHBOR) : status;
+    status = status == FLUE_SUCCESS ? may_have_another(walk.slot, FLUE_NEIGHBOR) : status;
     if (status != FLUE_SUCCESS) {
         return status;
     }
@@ -284,7 +287,7 @@ Result<NodeIndex, flue_status> Chimney::Impl::offload_path(const TreeWalk& walk,
     }
     const PathFields& given = fields.value();
     flue_status status      = check_link_through(parent, given.path_mtu);
-    status                  = status == FLUE_SUCCESS ? may_have_another(FLUE_PATH) : status;
+    status = status == FLUE_SUCCESS ? may_have_another(walk.slot, FLUE_PATH) : status;
     if (status != FLUE_SUCCESS) {
         return status;
     }

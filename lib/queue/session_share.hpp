@@ -21,6 +21,8 @@ struct SessionShare {
 
     SharedPool::Part connections;  ///< granted and held ones too
     SharedPool::Part requests;     ///< taken and not completed
+    SharedPool::Part paths;
+    SharedPool::Part neighbors;
     Relaxed<uint32_t> held;        ///< 4-tuples held, granted ones too
     Relaxed<uint64_t> waits;       ///< polls that left requests in their ring for want of a share
     std::array<Relaxed<uint64_t>, statuses> refusals;  ///< by enum flue_status

@@ -10,8 +10,10 @@ TEST(SharedPool, one_user_alone_may_have_all) {
     EXPECT_EQ(pool.room(part), 100u);
     pool.take(part, 100);
     EXPECT_EQ(pool.room(part), 0u);
+    EXPECT_EQ(pool.used(), 100u);
     pool.give(part, 30);
     EXPECT_EQ(pool.room(part), 30u);
+    EXPECT_EQ(pool.used(), 70u);
 }
 
 TEST(SharedPool, greedy_users_leave_each_other_user_its_part) {

@@ -446,6 +446,40 @@ TEST(HostileTree, what_the_host_changes_during_the_walk_is_not_read) {
     EXPECT_EQ(tree.blocks[path].host_reserved[0], 0u) << "never written back";
 }
 
+TEST(HostileTree, one_session_leaves_the_others_their_paths_and_neighbors) {
+    Options options   = World::options();
+    options.sessions  = 2;
+    options.neighbors = 4;  // one for each session, two for whoever comes first
+    World world(256, options);
+    for (int i = 0; i < 4; ++i) {
+        TreeBuilder tree(world);
+        tree.neighbor();
+        EXPECT_EQ(tree.offload(), i < 3 ? FLUE_SUCCESS : FLUE_NEIGHBOR_ENTRIES);
+    }
+    EXPECT_EQ(world.chimney().usage().neighbors, 3u);
+}
+
+TEST(HostileTree, a_queue_pays_for_a_burst_of_trees_with_its_next_turns) {
+    World world;
+    TreeBuilder tree(world);
+    const uint16_t neighbor = tree.add(root, FLUE_NEIGHBOR, FLUE_BLOCK_PLACEHOLDER);
+    for (uint32_t i = 1; i < FLUE_TREE_BLOCKS_MAX; ++i) {
+        tree.add(neighbor, FLUE_PATH, FLUE_BLOCK_PLACEHOLDER);
+    }
+    for (uint64_t id = 1; id < 5; ++id) {
+        world.post(tree.request(id));
+    }
+    EXPECT_EQ(world.chimney().poll(world.now, *world.target_queue), 4u);
+    world.post(World::request(FLUE_OP_RECV, FLUE_NO_CONN, 5));
+    for (int turn = 0; turn < 3; ++turn) {
+        EXPECT_EQ(world.chimney().poll(world.now, *world.target_queue), 0u);
+    }
+    EXPECT_EQ(world.chimney().poll(world.now, *world.target_queue), 1u);
+    world.run();
+    EXPECT_EQ(world.poll().size(), 5u);
+    world.expect_nothing_left();
+}
+
 TEST(HostileTree, the_request_itself_is_checked) {
     World world;
     const auto status_of = [&](auto change) {
