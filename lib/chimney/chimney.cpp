@@ -583,26 +583,4 @@ Chimney::Usage Chimney::usage() const {
             .neighbors      = impl_->neighbor_pool.used()};
 }
 
-const char* to_string(OffloadState state) {
-    switch (state) {
-        case OffloadState::free:
-            return "free";
-        case OffloadState::held:
-            return "held";
-        case OffloadState::offloaded:
-            return "offloaded";
-        case OffloadState::draining:
-            return "draining";
-        case OffloadState::half_closed:
-            return "half-closed";
-        case OffloadState::aborted:
-            return "aborted";
-        case OffloadState::uploading:
-            return "uploading";
-        case OffloadState::orphaned:
-            return "orphaned";
-    }
-    return "unknown";
-}
-
 }  // namespace flue::chimney

@@ -114,4 +114,26 @@ void Chimney::Impl::settle_requests(QueueSlot& slot) {
     slot.requests_counted = now;
 }
 
+const char* to_string(OffloadState state) {
+    switch (state) {
+        case OffloadState::free:
+            return "free";
+        case OffloadState::held:
+            return "held";
+        case OffloadState::offloaded:
+            return "offloaded";
+        case OffloadState::draining:
+            return "draining";
+        case OffloadState::half_closed:
+            return "half-closed";
+        case OffloadState::aborted:
+            return "aborted";
+        case OffloadState::uploading:
+            return "uploading";
+        case OffloadState::orphaned:
+            return "orphaned";
+    }
+    return "unknown";
+}
+
 }  // namespace flue::chimney
