@@ -323,12 +323,7 @@ void Chimney::Impl::on_timer(Instant now, ConnIndex index) {
     }
     if (is_due(connection.drain_deadline_ms)) {
         connection.drain_deadline_ms = 0;
-        raise(index, event_drain_deadline);
-        if ((connection.flags & flag_deadline_abort) != 0 && (connection.flags & flag_reset) == 0) {
-            engine.abort(now, index);
-            connection.flags |= flag_reset;
-            settle(now, index);
-        }
+        drain_deadline_passed(now, index);
     }
     if (advisor.is_on() && is_due(advisor.idle_due_ms(index))) {
         look_whether_idle(now, index);

@@ -255,6 +255,7 @@ struct Chimney::Impl {
 
     void send(Instant now, ConnIndex index, const flue_wr& wr);
     void disconnect(Instant now, ConnIndex index, const flue_wr& wr);
+    void drain_deadline_passed(Instant now, ConnIndex index);
     void abort(Instant now, ConnIndex index, const flue_wr& wr);
     /// may_send: whether the send direction takes a SEND or graceful DISCONNECT now.  After a FIN
     /// it takes what an OFFLOAD in such a state has left to be posted.

@@ -123,6 +123,21 @@ void Chimney::Impl::disconnect(Instant now, ConnIndex index, const flue_wr& wr) 
     update_offload_state(index);
 }
 
+void Chimney::Impl::drain_deadline_passed(Instant now, ConnIndex index) {
+    Connection& connection = connections[index];
+    const tcp::State state = engine.state(index);
+    using enum tcp::State;
+    if (state == fin_wait_2 || state == time_wait || state == closed) {
+        return;  // it was met: the DISCONNECT only waits for a NIC to let its memory go
+    }
+    raise(index, event_drain_deadline);
+    if ((connection.flags & flag_deadline_abort) != 0 && (connection.flags & flag_reset) == 0) {
+        engine.abort(now, index);
+        connection.flags |= flag_reset;
+        settle(now, index);
+    }
+}
+
 void Chimney::Impl::abort(Instant now, ConnIndex index, const flue_wr& wr) {
     Connection& connection = connections[index];
     if (connection.state == OffloadState::held) {

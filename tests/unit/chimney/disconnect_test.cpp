@@ -193,6 +193,23 @@ TEST(Disconnect, drain_deadline_is_reported_and_the_drain_goes_on) {
     EXPECT_EQ(world.poll_one().status, FLUE_SUCCESS);
 }
 
+TEST(Disconnect, drain_deadline_is_met_by_the_ack_whatever_the_nic_still_holds) {
+    World world;
+    const flue_conn conn = world.offload();
+    world.hold_items     = true;
+    flue_wr wr           = World::request(FLUE_OP_DISCONNECT, conn, 2, world.put("quick", 4096));
+    wr.drain_ms          = 50;
+    wr.flags             = FLUE_WR_DEADLINE_ABORT;
+    world.post_and_run(wr);
+    world.peer_sends(peer_seq, our_seq + 6, tcp_ack);
+    world.wait_us(60'000);
+    EXPECT_EQ(world.sent_with(tcp_rst), 0u);
+    EXPECT_TRUE(world.poll().empty());
+    world.drop_held_items();
+    world.run();
+    EXPECT_EQ(world.poll_one().status, FLUE_SUCCESS);
+}
+
 TEST(Disconnect, drain_deadline_with_abort_cuts_the_connection) {
     World world;
     const flue_conn conn = world.offload();
