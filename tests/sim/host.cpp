@@ -464,6 +464,7 @@ void Host::take_receive(HostEnd& end, const Posted& posted, const flue_wc& wc) {
             }
             return;
         case FLUE_REQUEST_ABORTED:
+            end.reset = true;
             if (!end.other().reset_sent && !end.other().kernel_reset &&
                 !end.truth().reset_ordered) {
                 findings.wrong("host %u: RECV aborted, and there is no RST", index_);
@@ -605,7 +606,8 @@ void Host::go_on_after(HostEnd& end, const flue_state& state, uint32_t backlog) 
     end.peer_fin |= peer_fin_came(state.tcp_state) && backlog == 0;
     const bool closed = state.tcp_state == FLUE_TCP_CLOSED;
     if (closed || state.tcp_state == FLUE_TCP_TIME_WAIT) {
-        end.received += backlog;  // the host has it
+        end.received += backlog;                                         // the host has it
+        end.truth().acked = max(end.truth().acked, Seq{state.rcv_nxt});  // and would say so
         return leave(end);
     }
     end.state = state;
@@ -751,6 +753,7 @@ void Host::post_offload(uint32_t number) {
     if (post(number, wr, {})) {
         end.phase               = Phase::offloading;
         end.truth().invalidated = false;
+        end.truth().mtu         = std::max<uint32_t>(end.truth().mtu, state.path_mtu);
     }
 }
 

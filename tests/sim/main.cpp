@@ -51,7 +51,7 @@ struct Result {
     uint64_t hash = 0;
 };
 
-Result run_once(uint64_t seed, const CommandLine& line) {
+Result run_once(uint64_t seed, const CommandLine& line, Figures& figures) {
     (void)std::snprintf(repeat.data(),
                         repeat.size(),
                         "repeat: sim --replay %s%s%" PRIu64 "\n",
@@ -66,6 +66,7 @@ Result run_once(uint64_t seed, const CommandLine& line) {
     Trace trace(prints);
     World world(options, trace);
     world.run();
+    world.add_to(figures);
     const Findings& findings = world.result();
     if (findings.any()) {
         std::printf("seed %" PRIu64 ", %.6f s: %s\n",
@@ -82,8 +83,8 @@ Result run_once(uint64_t seed, const CommandLine& line) {
 }
 
 /// Runs one seed, twice if asked; returns the exit code.
-int run_seed(uint64_t seed, const CommandLine& line, uint64_t& sum) {
-    const Result first = run_once(seed, line);
+int run_seed(uint64_t seed, const CommandLine& line, uint64_t& sum, Figures& figures) {
+    const Result first = run_once(seed, line, figures);
     if (line.hashes) {
         std::printf("%" PRIu64 " %016" PRIx64 "\n", seed, first.hash);
     }
@@ -91,7 +92,7 @@ int run_seed(uint64_t seed, const CommandLine& line, uint64_t& sum) {
     if (first.kind != Kind::none) {
         return static_cast<int>(first.kind);
     }
-    if (line.twice && run_once(seed, line).hash != first.hash) {
+    if (line.twice && run_once(seed, line, figures).hash != first.hash) {
         std::printf("seed %" PRIu64 ": two runs differ\n%s", seed, repeat.data());
         return static_cast<int>(Kind::wrong_result);
     }
@@ -99,11 +100,12 @@ int run_seed(uint64_t seed, const CommandLine& line, uint64_t& sum) {
 }
 
 int run_seeds(const CommandLine& line) {
+    Figures figures;
     uint64_t sum      = 0;
     uint64_t findings = 0;
     int worst         = 0;
     for (uint64_t i = 0; i < line.count; ++i) {
-        if (const int code = run_seed(line.seed + i, line, sum); code != 0) {
+        if (const int code = run_seed(line.seed + i, line, sum, figures); code != 0) {
             ++findings;
             worst = std::max(worst, code);
             if (!line.goes_on) {
@@ -120,12 +122,16 @@ int run_seeds(const CommandLine& line) {
                 line.seed,
                 findings,
                 sum);
+    if (line.figures) {
+        figures.print();
+    }
     return worst;
 }
 
 /// A line of the file is a seed, and what it once found.
 int run_file(const CommandLine& line) {
     std::ifstream file(line.file);
+    Figures figures;
     uint64_t sum   = 0;
     uint64_t count = 0;
     for (std::string text; std::getline(file, text);) {
@@ -138,7 +144,7 @@ int run_file(const CommandLine& line) {
             std::printf("%s: not a seed: %s\n", line.file.c_str(), text.c_str());
             return 1;
         }
-        if (const int code = run_seed(*seed, line, sum); code != 0) {
+        if (const int code = run_seed(*seed, line, sum, figures); code != 0) {
             return code;
         }
         ++count;
@@ -151,10 +157,11 @@ int run_file(const CommandLine& line) {
 }
 
 /// The canary is caught when a seed out of a hundred finds it.
-int run_canary(CommandLine line) {
+int run_canary(const CommandLine& line) {
+    Figures figures;
     uint64_t sum = 0;
     for (uint64_t i = 0; i < 100; ++i) {
-        if (run_seed(line.seed + i, line, sum) != 0) {
+        if (run_seed(line.seed + i, line, sum, figures) != 0) {
             std::printf("the canary is caught by seed %" PRIu64 "\n", line.seed + i);
             return 0;
         }
@@ -163,12 +170,41 @@ int run_canary(CommandLine line) {
     return static_cast<int>(Kind::wrong_result);
 }
 
+/// Goodput of one connection in virtual time: the same figures on every machine.
+int run_perf() {
+    constexpr std::array<uint32_t, 5> buffers{8'192, 32'768, 131'072, 524'288, 2'097'152};
+    constexpr std::array<uint32_t, 6> losses_ppm{0, 100, 1'000, 10'000, 30'000, 100'000};
+    std::printf("kB/s of a target that sends %u bytes, 20 ms round trip\nloss ppm", perf_bytes);
+    for (const uint32_t buffer : buffers) {
+        std::printf(" %8u", buffer);
+    }
+    for (const uint32_t loss_ppm : losses_ppm) {
+        std::printf("\n%8u", loss_ppm);
+        for (const uint32_t buffer : buffers) {
+            const WorldOptions options = perf_world(loss_ppm, buffer);
+            Trace trace(false);
+            World world(options, trace);
+            const uint64_t us = world.transfer();
+            if (world.result().any()) {
+                std::printf("\n%s\n", world.result().text().c_str());
+                return static_cast<int>(world.result().kind());
+            }
+            std::printf(" %8" PRIu64, uint64_t{perf_bytes} * 1'000 / us);
+        }
+    }
+    std::printf("\n");
+    return 0;
+}
+
 int run(int argc, char** argv) {
     const auto line = parse_command_line(argc, argv);
     if (!line) {
         return 2;
     }
     catch_crashes();
+    if (line->mode == Mode::perf) {
+        return run_perf();
+    }
     if (!line->file.empty()) {
         return run_file(*line);
     }

@@ -10,7 +10,8 @@ namespace flue::sim {
 
 namespace {
 
-constexpr uint32_t pieces_max = 200;
+constexpr uint32_t pieces_max     = 200;
+constexpr uint32_t bulk_bytes_max = 60'000;
 
 /// Draw is the generator with the ways of asking that a world needs.
 class Draw {
@@ -119,6 +120,24 @@ uint32_t piece(const EndOptions& end) {
                        : std::min(end.read_bytes, end.write_bytes);
 }
 
+/// A transfer rather than a conversation: large pieces, many segments in flight.
+void make_bulk(Draw& draw, ConnectionOptions& connection) {
+    for (EndOptions& end : connection.ends) {
+        const bool sends    = draw.flag(2, 3);
+        end.send_bytes_max  = draw.between(2'000, 16'384);
+        end.recv_bytes_max  = draw.between(2'000, 16'384);
+        end.write_bytes     = draw.between(4'000, 20'000);
+        end.read_bytes      = draw.between(4'000, 30'000);
+        end.write_every_us  = 0;
+        end.read_every_us   = std::min(end.read_every_us, 2'000U);
+        end.segments_max    = draw.between(8, 64);
+        end.stream_bytes    = sends ? draw.between(5'000, bulk_bytes_max) : end.stream_bytes;
+        const uint32_t most = 65'535U << end.wind_shift;
+        end.buffer          = std::max(end.buffer, std::min(most, draw.between(8'000, 100'000)));
+        end.initial_window  = std::min(end.buffer, 65'535U) >> end.wind_shift << end.wind_shift;
+    }
+}
+
 ConnectionOptions draw_connection(Draw& draw, const WorldOptions& world, Mode mode) {
     ConnectionOptions connection;
     const bool six           = draw.flag(1, 3);
@@ -152,6 +171,9 @@ ConnectionOptions draw_connection(Draw& draw, const WorldOptions& world, Mode mo
         } else {
             draw_plain_end(draw, end);
         }
+    }
+    if (draw.flag(1, 4)) {
+        make_bulk(draw, connection);
     }
     for (uint32_t i = 0; i < 2; ++i) {
         EndOptions& end     = connection.ends[i];
@@ -258,6 +280,57 @@ WorldOptions draw(uint64_t seed, Mode mode, Canary canary) {
         host.ring_entries = std::max(8U, least << draw.between(0, 3));
     }
     world.target = draw_target(draw, world);
+    return world;
+}
+
+WorldOptions perf_world(uint32_t loss_ppm, uint32_t buffer) {
+    WorldOptions world;
+    world.seed          = 1;
+    world.start_us      = 1'000'000'000;
+    world.safety_us     = 3'600'000'000;
+    world.link.loss_ppm = {loss_ppm, loss_ppm};
+    world.link.delay_us = 10'000;
+    world.link.frame_us = 12;
+    world.link.queue_us = 50'000;
+    world.hosts         = {{.ring_entries = 64, .poll_us = 5, .poll_batch = 64}};
+    ConnectionOptions connection;
+    connection.timestamps = true;
+    connection.sack       = true;
+    for (EndOptions& end : connection.ends) {
+        end.wind_shift     = 7;
+        end.buffer         = buffer;
+        end.initial_window = std::min(buffer, 65'535U) >> 7 << 7;
+    }
+    EndOptions& sender          = connection.ends[0];
+    sender.chimney              = true;
+    sender.stream_bytes         = perf_bytes;
+    sender.send_depth           = 16;
+    sender.send_bytes_max       = 65'536;
+    sender.recv_bytes_max       = 1;
+    EndOptions& receiver        = connection.ends[1];
+    receiver.ack_every          = 2;
+    receiver.delayed_ack_us     = 40'000;
+    receiver.rto_us             = 200'000;
+
+    receiver.keeps_out_of_order = true;
+    world.connections.push_back(connection);
+    world.target = {.connections    = 4,
+                    .send_items     = 128,
+                    .receive_items  = 128,
+                    .receive_chunks = 256,
+                    .reassembly     = 64,
+                    .payloads       = 256,
+                    .held_max       = 16,
+                    .batch          = 32,
+                    .turn_us        = 2,
+                    .idle_us        = 1'000,
+                    .delayed_ack_us = 40'000,
+                    .rto_min_us     = 200'000,
+                    .rto_max_us     = 60'000'000,
+                    .time_wait_us   = 1'000'000,
+                    .time_waits     = 1,
+                    .push_us        = 1'000,
+                    .quantum_bytes  = 65'536};
     return world;
 }
 
@@ -400,6 +473,8 @@ bool take_option(std::string_view option, const char* value, CommandLine& line, 
         line.twice = true;
     } else if (option == "--go-on") {
         line.goes_on = true;
+    } else if (option == "--figures") {
+        line.figures = true;
     } else if (option == "--hashes") {
         line.hashes = true;
     } else if (option == "--canary=payload") {
@@ -429,11 +504,11 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv) {
     for (int i = 1; i < argc; ++i) {
         bool used = false;
         if (!take_option(argv[i], i + 1 < argc ? argv[i + 1] : nullptr, line, used)) {
-            std::fprintf(
-                stderr,
-                "usage: sim [--swarm|--lite|--perf|--replay] [--seeds N] [--twice]"
-                " [--go-on] [--hashes] [--canary=payload|completion] [--file SEEDS] [SEED]\n"
-                "SEED: a decimal number, or 40 hex digits\n");
+            std::fprintf(stderr,
+                         "usage: sim [--swarm|--lite|--perf|--replay] [--seeds N] [--twice]"
+                         " [--go-on] [--figures] [--hashes] [--canary=payload|completion] [--file "
+                         "SEEDS] [SEED]\n"
+                         "SEED: a decimal number, or 40 hex digits\n");
             return std::nullopt;
         }
         i += used ? 1 : 0;

@@ -153,9 +153,14 @@ struct WorldOptions {
 };
 
 constexpr uint32_t target_count = 2;
+constexpr uint32_t perf_bytes   = 4'000'000;
 
 /// draw makes a world out of a seed; `mode` lite: a small one.
 WorldOptions draw(uint64_t seed, Mode mode, Canary canary);
+
+/// perf_world makes the world of one cell of the table of goodput: one connection from a target to
+/// a plain peer, 20 ms there and back, that loses some frames and has this receive buffer.
+WorldOptions perf_world(uint32_t loss_ppm, uint32_t buffer);
 
 /// print shows a world in a few lines.
 void print(const WorldOptions& options);
@@ -169,6 +174,7 @@ struct CommandLine {
     bool twice     = false;  ///< each seed twice: the hashes must agree
     bool goes_on   = false;  ///< after a finding, of which one line is printed
     bool hashes    = false;  ///< print the hash of each
+    bool figures   = false;  ///< print what the runs have been through
     std::string file;        ///< of seeds to run
 };
 

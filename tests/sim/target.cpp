@@ -22,7 +22,7 @@ chimney::Options chimney_options(const WorldOptions& world) {
     options.receive_items                               = drawn.receive_items;
     options.time_wait_max                               = drawn.time_waits;
     options.time_wait_us                                = drawn.time_wait_us;
-    options.rcv_wnd_limit                               = 1 << 20;
+    options.rcv_wnd_limit                               = 4 << 20;
     options.push_timeout_us                             = drawn.push_us;
     options.sessions                                    = static_cast<uint32_t>(world.hosts.size());
     options.tcp.limits.connections                      = drawn.connections;

@@ -322,6 +322,7 @@ void World::break_something() {
         return;
     }
     const Fault fault = pick_fault();
+    ++faults_[static_cast<uint32_t>(fault)];
     trace_.add(now(), Record::fault, {static_cast<uint64_t>(fault)});
     switch (fault) {
         case Fault::clog:
@@ -469,6 +470,30 @@ void World::run() {
     }
     if (!findings_.any()) {
         check_end();
+    }
+}
+
+uint64_t World::transfer() {
+    const uint32_t bytes = connections_[0]->options->ends[0].stream_bytes;
+    while (!events_.empty() && !findings_.any() && peers_[0]->received() < bytes) {
+        events_.step();
+    }
+    return elapsed_us();
+}
+
+void World::add_to(Figures& figures) const {
+    ++figures.worlds;
+    figures.connections += connections_.size();
+    figures.events += events_.count();
+    figures.virtual_us += elapsed_us();
+    for (uint32_t i = 0; i < fault_count; ++i) {
+        figures.faults[i] += faults_[i];
+    }
+    for (const auto& connection : connections_) {
+        figures.ended_well += connection->must_end_well() ? 1U : 0U;
+    }
+    for (const auto& target : targets_) {
+        figures.add(target->chimney());
     }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -9,6 +10,7 @@
 #include "checkers/wire.hpp"
 #include "connection.hpp"
 #include "events.hpp"
+#include "figures.hpp"
 #include "findings.hpp"
 #include "host.hpp"
 #include "link.hpp"
@@ -31,6 +33,11 @@ class World final : public Actor {
     void run();
 
     [[nodiscard]] const Findings& result() const { return findings_; }
+
+    /// transfer runs a world without faults until its only plain peer has everything, and returns
+    /// how long that took.
+    uint64_t transfer();
+    void add_to(Figures& figures) const;
 
     /// Time that has passed.
     [[nodiscard]] uint64_t elapsed_us() const;
@@ -107,6 +114,7 @@ class World final : public Actor {
     std::unique_ptr<Link> link_;
     Instant last_check_;
     bool canary_sang_ = false;
+    std::array<uint64_t, fault_count> faults_{};
 };
 
 }  // namespace flue::sim
