@@ -96,6 +96,7 @@ void Engine::Impl::fin_acknowledged(Conn c) {
         enter_time_wait(c);
     } else {
         close(c);
+        notify(c, notice_acked);  // perhaps no item was there to say so
     }
 }
 

@@ -293,6 +293,20 @@ TEST(HostLoss, a_posted_abort_is_carried_out_whatever_the_policy) {
     }
 }
 
+/// The host dies after OFFLOAD and before the DISCONNECT that would have waited for the FIN.
+TEST(HostLoss, a_fin_that_nobody_waits_for_ends_the_connection_when_it_is_acknowledged) {
+    World world;
+    flue_state block = World::state(FLUE_TCP_LAST_ACK);
+    block.snd_nxt = block.snd_max = our_seq + 1;
+    world.offload(block);
+    world.chimney().lose(world.now, *world.target_queue, HostLoss::drain);
+    world.run();
+    EXPECT_FALSE(world.chimney().detachable(*world.target_queue));
+    world.peer_sends(peer_seq, our_seq + 1, tcp_ack);
+    EXPECT_TRUE(world.chimney().detachable(*world.target_queue));
+    EXPECT_EQ(world.flow_count(), 0u);
+}
+
 TEST(HostLoss, a_held_tuple_goes_back_to_the_kernel) {
     World world;
     world.post_and_run(
