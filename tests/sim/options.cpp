@@ -204,12 +204,13 @@ TargetOptions draw_target(Draw& draw, const WorldOptions& world) {
     target.receive_items  = 2 * receives + (tiny ? 1 : 64);
     target.receive_chunks = tiny ? draw.between(ends * 4, ends * 4 + 32) : 2'048;
     target.reassembly     = tiny ? draw.between(1, 16) : 64;
-    target.payloads       = tiny ? draw.between(ends * 8, ends * 8 + 64) : 8'192;
-    target.held_max       = tiny ? draw.between(0, 8) : 256;
-    target.batch          = draw.pick({1, 2, 8, 32});
-    target.nic_us         = draw.flag(1, 2) ? draw.wide(1, 20'000) : 0;
-    target.turn_us        = draw.wide(1, 200);
-    target.idle_us        = draw.wide(500, 50'000);
+    // What lies in chunks must leave packets for what is to come.
+    target.payloads = tiny ? target.receive_chunks + draw.between(ends * 8, ends * 8 + 64) : 8'192;
+    target.held_max = tiny ? draw.between(0, 8) : 256;
+    target.batch    = draw.pick({1, 2, 8, 32});
+    target.nic_us   = draw.flag(1, 2) ? draw.wide(1, 20'000) : 0;
+    target.turn_us  = draw.wide(1, 200);
+    target.idle_us  = draw.wide(500, 50'000);
     target.delayed_ack_us = draw.wide(1'000, 100'000);
     target.rto_min_us     = draw.wide(50'000, 400'000);
     target.rto_max_us     = draw.wide(1'000'000, 60'000'000);

@@ -15,6 +15,7 @@ enum What : uint32_t { what_turn, what_nic_done, what_intake };
 
 constexpr uint32_t burst_max      = 32;
 constexpr uint32_t check_every_us = 1'000;
+constexpr uint32_t patience_us    = 1'000'000;
 
 chimney::Options chimney_options(const WorldOptions& world) {
     const TargetOptions& drawn = world.target;
@@ -56,12 +57,28 @@ void Target::attach(queue::TargetQueue& queue) {
 
 void Target::lose(queue::TargetQueue& queue, chimney::HostLoss policy) {
     queue.abandon();
-    while (chimney_.poll(now(), queue) > 0) {
-    }
-    chimney_.lose(now(), queue, policy);
     std::erase(queues_, &queue);
-    lost_queues_.push_back(&queue);
+    losing_.push_back({&queue, policy, now() + patience_us});
     wake();
+}
+
+/// What was posted is taken, as long as some of it can be.
+uint32_t Target::take_last_requests() {
+    uint32_t total = 0;
+    std::erase_if(losing_, [&](Losing& losing) {
+        const uint32_t count = chimney_.poll(now(), *losing.queue);
+        total += count;
+        if (count > 0) {
+            losing.patience_until = now() + patience_us;
+        }
+        if (losing.queue->waiting() > 0 && now() < losing.patience_until) {
+            return false;
+        }
+        chimney_.lose(now(), *losing.queue, losing.policy);
+        lost_queues_.push_back(losing.queue);
+        return true;
+    });
+    return total;
 }
 
 // ---------------------------------------------------------------- the loop
@@ -117,6 +134,7 @@ void Target::turn() {
     for (queue::TargetQueue* queue : queues_) {
         done += chimney_.poll(now(), *queue);
     }
+    done += take_last_requests();
     chimney_.on_time(now());
     chimney_.advance(now());
     done += transmit();
@@ -440,7 +458,8 @@ void Target::show() const {
 }
 
 bool Target::is_empty() const {
-    return flows_.empty() && lost_queues_.empty() && chimney_.usage().nic_references == 0;
+    return flows_.empty() && losing_.empty() && lost_queues_.empty() &&
+           chimney_.usage().nic_references == 0;
 }
 
 }  // namespace flue::sim

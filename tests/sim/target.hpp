@@ -94,6 +94,13 @@ class Target final : public Actor, public chimney::Environment {
         tcp::ConnIndex index;
     };
 
+    /// A queue whose host is gone, and of which requests wait.
+    struct Losing {
+        queue::TargetQueue* queue;
+        chimney::HostLoss policy;
+        Instant patience_until;
+    };
+
     struct Held {
         wire::FlowKey key;
         tcp::Segment segment;
@@ -111,6 +118,7 @@ class Target final : public Actor, public chimney::Environment {
     uint32_t transmit();
     void send(const tcp::TxSegment& segment);
     void reap();
+    [[nodiscard]] uint32_t take_last_requests();
     void forget_lost_queues();
     tcp::ByteRef keep(std::vector<std::byte> bytes, uint32_t offset, uint32_t length);
     void release(const tcp::ByteRef& ref);
@@ -119,6 +127,7 @@ class Target final : public Actor, public chimney::Environment {
     uint32_t index_;
     chimney::Chimney chimney_;
     std::vector<queue::TargetQueue*> queues_;
+    std::vector<Losing> losing_;
     std::vector<queue::TargetQueue*> lost_queues_;
     std::vector<Flow> flows_;
     std::map<tcp::ConnIndex, std::vector<Held>> held_;
