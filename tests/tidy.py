@@ -51,14 +51,14 @@ UNTESTED_BECAUSE = {
         lib/queue/host_rings.cpp lib/host/error.cpp lib/host/host_queue.cpp lib/host/mr.cpp""",
     "the tests of the requests in tests/unit/chimney go through it": """
         lib/chimney/chimney.cpp lib/chimney/connections.cpp lib/chimney/nodes.cpp
-        lib/chimney/send.cpp lib/chimney/state_block.cpp lib/chimney/time_wait.cpp""",
+        lib/chimney/send.cpp lib/chimney/state_block.cpp""",
     "target_test starts a whole target with it": """
         lib/target/control.cpp lib/target/dma.cpp lib/target/eal.cpp lib/target/log.cpp
         lib/target/pools.cpp lib/target/port.cpp lib/target/port_report.cpp lib/target/session.cpp
         lib/target/session_claims.cpp lib/target/telemetry.cpp lib/target/worker.cpp
         lib/target/worker_messages.cpp""",
-    "needs a target, a kernel and a wire: tests/e2e and flue demo": """
-        lib/host/linux/endpoint.cpp lib/host/linux/socket_offload.cpp
+    "needs a target, a kernel and a wire: tests/e2e, tests/migrate and flue demo": """
+        lib/host/move.cpp lib/host/linux/endpoint.cpp lib/host/linux/socket_offload.cpp
         lib/host/linux/socket_upload.cpp lib/host/linux/target_requests.cpp
         lib/target/worker_receive.cpp lib/target/worker_transmit.cpp""",
 }

@@ -15,13 +15,13 @@ using Clock                     = std::chrono::steady_clock;
 constexpr size_t log_tail_bytes = 4000;
 constexpr auto start_limit      = std::chrono::seconds{20};
 
-std::string core_list(unsigned worker_count) {
+std::string core_list(unsigned worker_count, unsigned first_cpu) {
     const auto online = static_cast<unsigned>(::sysconf(_SC_NPROCESSORS_ONLN));
     std::string map;
     // EAL names lcores; several may share a CPU when there are more workers than CPUs.
     for (unsigned lcore = 0; lcore < worker_count; ++lcore) {
-        map +=
-            (lcore == 0 ? "" : ",") + std::to_string(lcore) + "@" + std::to_string(lcore % online);
+        map += (lcore == 0 ? "" : ",") + std::to_string(lcore) + "@" +
+               std::to_string((first_cpu + lcore) % online);
     }
     return map;
 }
@@ -29,7 +29,7 @@ std::string core_list(unsigned worker_count) {
 std::vector<std::string> command_line(const FluedOptions& options) {
     std::vector<std::string> argv{options.program,
                                   "--lcores",
-                                  core_list(options.worker_count),
+                                  core_list(options.worker_count, options.first_cpu),
                                   "--no-huge",
                                   "-m",
                                   std::to_string(options.memory_mib),
@@ -68,6 +68,9 @@ Flued::Flued(const Bottle& bottle, const FluedOptions& options)
       log_path_("/run/" + options.file_prefix + ".log"),
       child_(Child::execute(command_line(options), log_path_)) {
     await("its socket " + options_.socket_path, [&] { return is_socket(options_.socket_path); });
+    if (options_.tap == "none") {
+        return;
+    }
     await("its TAP " + options_.tap, [&] { return ::if_nametoindex(options_.tap.c_str()) != 0; });
     bottle.attach_tap(options_.tap);
     await("an answer from the remote over IPv4",

@@ -12,10 +12,11 @@ namespace flue::testbed {
 struct FluedOptions {
     std::string program;  ///< path of the flued binary
     unsigned worker_count   = 1;
+    unsigned first_cpu      = 0;
     unsigned memory_mib     = 512;
     std::string file_prefix = "flue";
     std::string socket_path = "/run/flued.sock";
-    std::string tap         = "flue0";
+    std::string tap         = "flue0";  ///< "none": it tells the kernel nothing, another one does
     std::vector<std::string> eal_options;    ///< more, before the --
     std::vector<std::string> flued_options;  ///< more, behind it
 };

@@ -39,7 +39,10 @@ enum flue_object {
 
 enum flue_opcode {
     /* Claim a 4-tuple: the target keeps this flow's packets from now on.  sge[0]: a flue_state of which the family,
-     * addresses and ports are read.  The completion carries the handle. */
+     * addresses and ports are read.  The completion carries the handle.
+     * conn: a held connection, with no sge: drop the packets that were kept and keep those that come from now on.
+     * With FLUE_WR_DISCARD those are dropped too: the connection lives at another target that hears the same wire, and
+     * the kernel, which knows nothing of it, would answer them with RSTs. */
     FLUE_OP_HOLD = 1,
     /* Take the connection over.  sge[0]: its flue_state.  sge[1], optional: received, acknowledged and undelivered
      * data, the bytes just left of rcv_nxt (of the peer's FIN, if that was received), copied before the completion.
@@ -61,10 +64,13 @@ enum flue_opcode {
      * acknowledged.  The receive half stays open.  With FLUE_WR_ABORT: an RST, now; no data. */
     FLUE_OP_DISCONNECT = 5,
     /* End the offload.  sge[0]: where the flue_state goes.  sge[1], optional: where undelivered receive data goes.
-     * Every other request of the connection completes first.  The only request that frees a connection.
+     * Every other request of the connection completes first.  The only request that frees a connection; with
+     * FLUE_WR_KEEP_HELD it stays held, except in TIME-WAIT with FLUE_WR_KEEP_TIME_WAIT.
      * Of a path or neighbor, with no sge: completes when nothing depends on it any more; until then nothing new may. */
     FLUE_OP_TERMINATE = 6,
-    /* Give a held 4-tuple up: the packets that were kept go to the exception path, in order. */
+    /* Give a held 4-tuple up: the packets that were kept go to the exception path, in order.  With FLUE_WR_DISCARD, for
+     * a connection that lives elsewhere now, they are dropped, and those that still come are, too, except a SYN, until
+     * none has come for flued's --time-wait-ms; it may be claimed again before. */
     FLUE_OP_RELEASE = 7,
     /* sge[0]: where the flue_state (of a path or neighbor: its state) goes.  Nothing changes. */
     FLUE_OP_QUERY = 8,
@@ -87,8 +93,11 @@ enum flue_wr_flag {
     FLUE_WR_NO_PUSH        = 0x02, /* RECV: complete only when full */
     FLUE_WR_KEEP_HELD      = 0x04, /* TERMINATE: go on keeping the flow's packets until RELEASE */
     FLUE_WR_DEADLINE_ABORT = 0x08, /* DISCONNECT: when drain_ms has passed, abort (else: report and go on) */
-    FLUE_WR_KEEP_TIME_WAIT = 0x10, /* OFFLOAD: the target runs 2MSL itself, after TERMINATE too */
-    FLUE_WR_REPLAY_FIN     = 0x20  /* RELEASE: first show the kernel the peer's FIN again (state was CLOSE-WAIT) */
+    FLUE_WR_KEEP_TIME_WAIT = 0x10, /* OFFLOAD: the target runs 2MSL itself, after TERMINATE too (shorter if it has
+                                    * more connections in TIME-WAIT than flued's --time-waits: the oldest goes) */
+    FLUE_WR_REPLAY_FIN     = 0x20, /* RELEASE: first show the kernel the peer's FIN again (state was CLOSE-WAIT) */
+    FLUE_WR_DISCARD        = 0x40  /* HOLD: drop the flow's packets instead of keeping them.  RELEASE: likewise those
+                                    * that were kept */
 };
 
 /* Part of a memory region: `length` bytes from `offset` of the region `mr`. */

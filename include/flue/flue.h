@@ -286,6 +286,67 @@ const char *flue_tcp_state_name(uint8_t state); /* as in RFC 9293, such as "FIN-
 void flue_state_seal(struct flue_state *state);
 int flue_state_check(const struct flue_state *state);
 
+/* ------------------------------------------------------------------ from target to target
+ *
+ * A connection moves to another target while both ends go on sending: to other cores or another port, or to a flued of a
+ * newer release.  The peer notices a pause of some 100 microseconds.
+ */
+
+struct flue_move_options {
+    uint64_t host_handle;
+    /* Memory lent to the call until it returns, of the session of `from`: the state block, then undelivered received
+     * data.  sizeof(struct flue_state) + the connection's rcv_wnd_max bytes always suffice. */
+    struct flue_mr *from_mr;
+    uint64_t from_offset;
+    uint64_t from_bytes;
+    /* Likewise of the session of `to`; then also what is not acknowledged, which is the target's until the completions
+     * of the requests that were posted again. */
+    struct flue_mr *to_mr;
+    uint64_t to_offset;
+    uint64_t to_bytes;
+    /* As in flue_socket_upload_options: every SEND and graceful DISCONNECT whose completion flue_poll has not returned
+     * yet, as they were posted and in that order, and all memory regions that they refer to. */
+    const struct flue_wr *sends;
+    uint32_t send_count;
+    uint32_t send_mr_count;
+    struct flue_mr *const *send_mrs;
+    struct flue_wr *posted; /* room for send_count requests: those that were posted again.  May be NULL */
+    flue_conn held;         /* at `to`: the connection's handle from an earlier move, in `left`; or FLUE_NO_CONN */
+    int shared_wire;        /* not 0: the target that gives the connection away goes on hearing its packets.  It drops
+                             * them, lest its kernel answer with an RST, until flue_move brings the connection back or
+                             * a RELEASE with FLUE_WR_DISCARD of the handle `left`: post it when the connection is over.
+                             * 0: it drops them until none has come for its --time-wait-ms */
+    int keep_time_wait;     /* as given at the offload */
+};
+
+struct flue_move_result {
+    flue_conn conn;         /* at `to` */
+    flue_conn left;         /* at `from`, with shared_wire; else FLUE_NO_CONN: the handle is no longer valid */
+    uint32_t sends_posted;  /* requests posted again at `to`, with the wr_id that they had */
+    uint64_t to_bytes_used; /* of to_bytes; after ENOBUFS: how many were needed */
+};
+
+/* Moves a connection of `from` to the target of `to`: another one than that of `from`, on the same network.
+ *
+ * 0: the connection is that of the other target.  At `from` all its requests have completed and come with later
+ *    flue_poll calls; what was placed in RECVs there comes before what RECVs at `to` bring.  SENDs, and a DISCONNECT,
+ *    that completed there with FLUE_UPLOAD_IN_PROGRESS were posted again at `to` and complete there; nothing of the kind
+ *    is left to be done.  RECVs are to be posted anew.
+ *
+ * -1: errno and flue_error_text() say why.  The connection stays where it was and works, as after a failed
+ *    flue_socket_upload, except after ECONNRESET and ECONNABORTED.
+ *    ENOENT         no such connection
+ *    ENOTCONN       it has ended: it was reset, or is in TIME-WAIT
+ *    ECONNRESET     it has ended during the call, or a target has gone; `conn` is no longer valid
+ *    EINVAL         lent memory is not part of a region, or `sends`: see flue_socket_upload
+ *    ENOBUFS        the lent memory is too small: see to_bytes_used
+ *    EADDRINUSE, ENOMEM, EDQUOT, EACCES, EMSGSIZE  the other target does not take it: see flue_socket_offload
+ *    ECONNABORTED   the other target refused, then the first one did: the connection is lost, `conn` is no longer valid
+ *
+ * Thread: that of both queues.  `result` may be NULL. */
+int flue_move(struct flue_hq *from, flue_conn conn, struct flue_hq *to, const struct flue_move_options *options,
+              struct flue_move_result *result);
+
 /* ------------------------------------------------------------------ Linux sockets
  *
  * A TCP connection of the Linux kernel goes to the target and comes back, without a segment that the peer could notice

@@ -34,7 +34,7 @@ uint32_t requests_max(const Options& options) {
 bool is_well_formed(const flue_wr& wr) {
     constexpr uint8_t known_flags = FLUE_WR_ABORT | FLUE_WR_NO_PUSH | FLUE_WR_KEEP_HELD |
                                     FLUE_WR_DEADLINE_ABORT | FLUE_WR_KEEP_TIME_WAIT |
-                                    FLUE_WR_REPLAY_FIN;
+                                    FLUE_WR_REPLAY_FIN | FLUE_WR_DISCARD;
     return wr.sge_count <= FLUE_SGE_MAX && (wr.flags & ~known_flags) == 0 && wr.object <= FLUE_TREE;
 }
 
@@ -134,7 +134,7 @@ void Chimney::Impl::carry_out_on_connection(Instant now,
         case FLUE_OP_TERMINATE:
             return terminate(now, index, wr);
         case FLUE_OP_RELEASE:
-            return release(index, wr);
+            return release(now, index, wr);
         case FLUE_OP_QUERY:
             return query(now, index, wr);
         case FLUE_OP_UPDATE:
@@ -451,14 +451,13 @@ Chimney::Disposition Chimney::on_segment(Instant now,
             case TimeWaitTable::Action::acknowledge:
                 return Disposition::dropped;
             case TimeWaitTable::Action::reuse:
-                impl.environment.unclaim(impl.time_waits.key(record));
-                impl.time_waits.remove(record);
+                impl.end_time_wait(record);
                 return Disposition::exception;
         }
     }
     const Connection& connection = impl.connections[index];
     if (connection.state == OffloadState::held) {
-        return Disposition::hold;
+        return connection.discards ? Disposition::dropped : Disposition::hold;
     }
     if ((connection.flags & flag_terminating) != 0) {
         return (connection.flags & flag_keep_held) != 0 ? Disposition::hold

@@ -162,6 +162,7 @@ class Chimney {
         uint64_t orphans              = 0;  ///< connections whose host went away
         uint64_t time_waits           = 0;
         uint64_t advices              = 0;  ///< uploads asked for with an optional reason
+        uint64_t time_waits_cut_short = 0;  ///< before 2MSL: the table was full
     };
 
     [[nodiscard]] const Counters& counters() const;

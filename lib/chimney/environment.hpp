@@ -22,7 +22,8 @@ class Environment {
 
     struct ClaimResult {
         Claim claim;
-        uint16_t owner = 0;  ///< with not_owner: the worker that the NIC sends this flow to
+        uint16_t owner   = 0;  ///< with not_owner: the worker that the NIC sends this flow to
+        ConnIndex holder = tcp::no_conn;  ///< with in_use: the index that the tuple has
     };
 
     enum class LinkCheck : uint8_t { ok, unknown_mac, unknown_vlan, mtu_too_large };
@@ -54,6 +55,8 @@ class Environment {
     virtual void replay_held(ConnIndex index) = 0;
     /// release_held sends the segments kept for a connection down the exception path, in order.
     virtual void release_held(ConnIndex index) = 0;
+    /// drop_held drops the segments kept for a connection.
+    virtual void drop_held(ConnIndex index) = 0;
     /// show_host builds a segment that looks as if the remote had sent it and gives it to the
     /// kernel.
     virtual void show_host(const wire::FlowHeader& flow, const wire::TcpFields& tcp) = 0;

@@ -48,7 +48,7 @@ flue_status Chimney::Impl::grant(Instant now,
     flows[index]          = {.key = key};
     granted_to[index]     = &share;
     link(index, no_queue);
-    const Environment::ClaimResult result = environment.claim(key, index);
+    const Environment::ClaimResult result = claim_tuple(key, index);
     if (result.claim != Environment::Claim::ok) {
         free_connection(index);
         return result.claim == Environment::Claim::in_use ? FLUE_TUPLE_IN_USE : FLUE_TCP_ENTRIES;

@@ -100,8 +100,10 @@ struct Chimney::Impl {
     // RELEASE, QUERY
 
     void hold(Instant now, QueueIndex slot, const flue_wr& wr);
+    void hold_again(QueueIndex slot, const flue_wr& wr);
+    [[nodiscard]] Environment::ClaimResult claim_tuple(const wire::FlowKey& key, ConnIndex index);
     void offload(Instant now, QueueIndex slot, const flue_wr& wr);
-    void release(ConnIndex index, const flue_wr& wr);
+    void release(Instant now, ConnIndex index, const flue_wr& wr);
     void query(Instant now, ConnIndex index, const flue_wr& wr);
     [[nodiscard]] Result<ConnIndex, flue_status> claim(
         Instant now, QueueIndex slot, const flue_wr& wr, const wire::FlowKey& key, uint16_t& owner);
@@ -306,6 +308,10 @@ struct Chimney::Impl {
     /// leave ends the offload of a connection that the engine still has; in TIME_WAIT a record
     /// stays if `keep`.
     void leave(Instant now, ConnIndex index, bool keep_time_wait);
+    void make_room_for_record();
+    void end_time_wait(uint32_t record);
+    /// silence gives a held connection's tuple to a record that drops its packets.
+    void silence(Instant now, ConnIndex index);
     void expire_time_waits(Instant now);
 
     // ---------------------------------------------------------------- reattach.cpp: the next host

@@ -32,7 +32,7 @@ Result<ConnIndex, flue_status> Chimney::Impl::claim(
     }
     const ConnIndex index                 = new_connection(now, slot, wr.host_handle);
     flows[index]                          = {.key = key};
-    const Environment::ClaimResult result = environment.claim(key, index);
+    const Environment::ClaimResult result = claim_tuple(key, index);
     // Which worker to ask is no secret; whether the tuple is in use is told to who may claim it.
     const bool permitted = share.raw && options.claim_rules.allow(key);
     if (result.claim == Environment::Claim::ok && permitted) {
@@ -58,8 +58,38 @@ Result<ConnIndex, flue_status> Chimney::Impl::claim(
     return FLUE_TCP_ENTRIES;
 }
 
+/// A tuple that only a record of silence has is free.
+Environment::ClaimResult Chimney::Impl::claim_tuple(const wire::FlowKey& key, ConnIndex index) {
+    const Environment::ClaimResult result = environment.claim(key, index);
+    const bool is_record                  = result.claim == Environment::Claim::in_use &&
+                           result.holder != tcp::no_conn && result.holder >= connections.capacity();
+    if (!is_record || !time_waits.is_silent(result.holder - connections.capacity())) {
+        return result;
+    }
+    end_time_wait(result.holder - connections.capacity());
+    return environment.claim(key, index);
+}
+
+/// What a held connection has kept is of no use to its next owner: it begins anew.
+void Chimney::Impl::hold_again(QueueIndex slot, const flue_wr& wr) {
+    const ConnIndex index = find(slot, wr.conn);
+    if (index == tcp::no_conn) {
+        return answer(slot, wr, FLUE_BAD_CONNECTION);
+    }
+    Connection& connection = connections[index];
+    if (connection.state != OffloadState::held || wr.sge_count != 0) {
+        return answer(slot, wr, wr.sge_count != 0 ? FLUE_BAD_REQUEST : FLUE_INVALID_STATE);
+    }
+    environment.drop_held(index);
+    connection.discards = (wr.flags & FLUE_WR_DISCARD) != 0;
+    complete(index, wr.wr_id, wr.opcode, FLUE_SUCCESS, 0);
+}
+
 void Chimney::Impl::hold(Instant now, QueueIndex slot, const flue_wr& wr) {
-    if (wr.sge_count != 1 || wr.conn != FLUE_NO_CONN) {
+    if (wr.conn != FLUE_NO_CONN) {
+        return hold_again(slot, wr);
+    }
+    if (wr.sge_count != 1 || (wr.flags & FLUE_WR_DISCARD) != 0) {
         return answer(slot, wr, FLUE_BAD_REQUEST);
     }
     const auto block = read_block(slot, wr.sge[0]);
@@ -174,8 +204,9 @@ flue_status Chimney::Impl::take_over(Instant now,
         return FLUE_TCP_RCV_BUFFER;  // R18
     }
     drop_requests(index);  // what an earlier TERMINATE had left for RELEASE
-    flows[index]     = block.flow;
-    connection.flags = 0;
+    flows[index]        = block.flow;
+    connection.flags    = 0;
+    connection.discards = false;
     count_held(index, false);
     connection.state = OffloadState::offloaded;
     const auto state = block.delegated.state;
@@ -221,7 +252,7 @@ bool Chimney::Impl::store_backlog(ConnIndex index, std::span<const std::byte> ba
     return true;
 }
 
-void Chimney::Impl::release(ConnIndex index, const flue_wr& wr) {
+void Chimney::Impl::release(Instant now, ConnIndex index, const flue_wr& wr) {
     Connection& connection = connections[index];
     if (connection.state != OffloadState::held) {
         return complete(index, wr.wr_id, wr.opcode, FLUE_INVALID_STATE, 0);
@@ -242,8 +273,12 @@ void Chimney::Impl::release(ConnIndex index, const flue_wr& wr) {
         fin.ts_ecr         = left.ts_time;
         environment.show_host(flows[index], fin);
     }
-    environment.unclaim(flows[index].key);
-    environment.release_held(index);
+    if ((wr.flags & FLUE_WR_DISCARD) != 0) {
+        silence(now, index);
+    } else {
+        environment.unclaim(flows[index].key);
+        environment.release_held(index);
+    }
     complete(index, wr.wr_id, wr.opcode, FLUE_SUCCESS, 0);
     free_connection(index);
 }

@@ -70,6 +70,7 @@ struct Connection {
     uint32_t drain_deadline_ms = 0;
     uint32_t timer_due_ms      = 0;  ///< the earlier of the two; 0 = not in the wheel
     TimerLink timer;
+    bool discards = false;  ///< held: the flow's packets are dropped
 };
 
 static_assert(sizeof(Connection) <= 88);

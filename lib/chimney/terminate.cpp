@@ -79,8 +79,10 @@ void Chimney::Impl::surrender(Instant now, ConnIndex index, Request& request) {
     }
     ++counters.terminates;
     complete(index, wr.wr_id, wr.opcode, FLUE_SUCCESS, backlog);
-    if ((connection.flags & flag_keep_held) == 0 || queues[connection.queue].lost) {
-        return leave(now, index, (connection.flags & flag_keep_time_wait) != 0);
+    const bool keeps_time_wait = (connection.flags & flag_keep_time_wait) != 0;
+    const bool has_record      = keeps_time_wait && state.state == tcp::State::time_wait;
+    if ((connection.flags & flag_keep_held) == 0 || has_record || queues[connection.queue].lost) {
+        return leave(now, index, keeps_time_wait);
     }
     const tcp::Parameters& parameters = engine.parameters(index);
     request.rcv_nxt                   = state.rcv_nxt;
@@ -137,8 +139,12 @@ void Chimney::Impl::make_orphan(Instant now, ConnIndex index) {
     connection.flags &= static_cast<uint16_t>(~flag_on_event_list);
     ++counters.orphans;
     if (connection.state == OffloadState::held) {
-        environment.unclaim(flows[index].key);
-        environment.release_held(index);
+        if (connection.discards) {
+            silence(now, index);
+        } else {
+            environment.unclaim(flows[index].key);
+            environment.release_held(index);
+        }
         return free_connection(index);
     }
     if ((connection.flags & flag_terminating) != 0) {
@@ -189,6 +195,7 @@ void Chimney::Impl::leave(Instant now, ConnIndex index, bool keep_time_wait) {
     const wire::FlowKey& key = flows[index].key;
     std::optional<uint32_t> record;
     if (is_time_wait && keep_time_wait) {
+        make_room_for_record();
         record = time_waits.add(now, key, state, timestamps);
     }
     if (record) {
@@ -201,10 +208,32 @@ void Chimney::Impl::leave(Instant now, ConnIndex index, bool keep_time_wait) {
     free_connection(index);
 }
 
+void Chimney::Impl::make_room_for_record() {
+    if (const auto oldest = time_waits.full() ? time_waits.oldest() : std::nullopt) {
+        end_time_wait(*oldest);
+        ++counters.time_waits_cut_short;
+    }
+}
+
+/// The connection lives elsewhere, and what is on its way here must not be answered with an RST.
+void Chimney::Impl::silence(Instant now, ConnIndex index) {
+    environment.drop_held(index);
+    make_room_for_record();
+    if (const auto record = time_waits.add_silent(now, flows[index].key)) {
+        environment.rebind(flows[index].key, connections.capacity() + *record);
+    } else {
+        environment.unclaim(flows[index].key);
+    }
+}
+
+void Chimney::Impl::end_time_wait(uint32_t record) {
+    environment.unclaim(time_waits.key(record));
+    time_waits.remove(record);
+}
+
 void Chimney::Impl::expire_time_waits(Instant now) {
     for (auto record = time_waits.expired(now); record; record = time_waits.expired(now)) {
-        environment.unclaim(time_waits.key(*record));
-        time_waits.remove(*record);
+        end_time_wait(*record);
     }
 }
 

@@ -8,6 +8,17 @@ bool is_past(uint32_t deadline_ms, uint32_t now_ms) {
     return static_cast<int32_t>(now_ms - deadline_ms) >= 0;
 }
 
+/// Spec: RFC 6191 §2.  A timestamp that both connections have decides alone unless it is the same;
+/// a new connection with timestamps after one without them is told apart by these.
+bool may_follow(const TimeWaitRecord& record, const wire::TcpFields& syn) {
+    const bool later_number = syn.seq > record.rcv_nxt;
+    if (!syn.has_timestamps) {
+        return later_number;
+    }
+    const auto newer = static_cast<int32_t>(syn.ts_val - record.ts_recent);
+    return !record.timestamps || newer > 0 || (newer == 0 && later_number);
+}
+
 }  // namespace
 
 TimeWaitTable::TimeWaitTable(uint32_t records, uint32_t lifetime_us)
@@ -33,6 +44,14 @@ std::optional<uint32_t> TimeWaitTable::add(Instant now,
     return index;
 }
 
+std::optional<uint32_t> TimeWaitTable::add_silent(Instant now, const wire::FlowKey& key) {
+    const auto index = add(now, key, {}, false);
+    if (index) {
+        records_[*index].silent = true;
+    }
+    return index;
+}
+
 TimeWaitTable::Action TimeWaitTable::on_segment(Instant now,
                                                 uint32_t index,
                                                 const wire::TcpFields& segment,
@@ -41,10 +60,14 @@ TimeWaitTable::Action TimeWaitTable::on_segment(Instant now,
     if ((segment.flags & wire::tcp_rst) != 0) {
         return Action::drop;  // RFC 1337: an RST must not cut TIME_WAIT short
     }
-    const bool newer_timestamp = record.timestamps && segment.has_timestamps &&
-                                 static_cast<int32_t>(segment.ts_val - record.ts_recent) > 0;
-    if ((segment.flags & wire::tcp_syn) != 0 && (newer_timestamp || segment.seq > record.rcv_nxt)) {
+    const bool is_syn = (segment.flags & wire::tcp_syn) != 0;
+    if (is_syn && (record.silent || may_follow(record, segment))) {
         return Action::reuse;
+    }
+    if (record.silent) {
+        record.expires_ms = ms_of(now) + lifetime_ms_;
+        record.restarted  = true;
+        return Action::drop;
     }
     const bool is_pure_ack =
         (segment.flags & (wire::tcp_fin | wire::tcp_syn)) == 0 && segment.seq == record.rcv_nxt;
@@ -88,6 +111,16 @@ std::optional<uint32_t> TimeWaitTable::expired(Instant now) {
         --removed_count_;
     }
     return std::nullopt;
+}
+
+std::optional<uint32_t> TimeWaitTable::oldest() {
+    while (front_ != no_index && keys_[front_].family == wire::Family::none) {
+        const uint32_t removed = front_;
+        pop_front();
+        records_.give(removed);
+        --removed_count_;
+    }
+    return front_ != no_index ? std::optional<uint32_t>(front_) : std::nullopt;
 }
 
 void TimeWaitTable::remove(uint32_t index) {

@@ -23,8 +23,9 @@ struct TimeWaitRecord {
     uint32_t next       = no_index;
     bool timestamps     = false;
     bool restarted =
-        false;  ///< expires_ms was moved on: its place in the queue is too far in front
-    uint8_t reserved[6]{};
+        false;            ///< expires_ms was moved on: its place in the queue is too far in front
+    bool silent = false;  ///< answers nothing
+    uint8_t reserved[5]{};
 };
 
 static_assert(sizeof(TimeWaitRecord) == 32);
@@ -42,6 +43,12 @@ class TimeWaitTable {
                                               const tcp::Delegated& state,
                                               bool timestamps);
 
+    /// add_silent makes a record that drops everything but a SYN until nothing has come for 2MSL:
+    /// of a connection that lives at another target.
+    [[nodiscard]] std::optional<uint32_t> add_silent(Instant now, const wire::FlowKey& key);
+
+    [[nodiscard]] bool is_silent(uint32_t index) const { return records_[index].silent; }
+
     enum class Action : uint8_t {
         drop,
         acknowledge,  ///< send `reply`
@@ -58,6 +65,12 @@ class TimeWaitTable {
     /// expired returns the record whose time is over, or nothing; the caller unclaims its key and
     /// removes it.
     [[nodiscard]] std::optional<uint32_t> expired(Instant now);
+
+    [[nodiscard]] bool full() const { return records_.free_count() == 0; }
+
+    /// oldest returns the record that gives way to a new one when the table is full, or nothing:
+    /// one of a segment that came late may have been restarted since.
+    [[nodiscard]] std::optional<uint32_t> oldest();
     void remove(uint32_t index);
 
     [[nodiscard]] const wire::FlowKey& key(uint32_t index) const { return keys_[index]; }

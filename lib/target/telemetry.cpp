@@ -218,6 +218,7 @@ void add_offload(Sums& sums, const WorkerSnapshot& snapshot) {
     sums.add("abortive_disconnects", snapshot.chimney.abortive_disconnects);
     sums.add("orphans", snapshot.chimney.orphans);
     sums.add("time_waits", snapshot.chimney.time_waits);
+    sums.add("time_waits_cut_short", snapshot.chimney.time_waits_cut_short);
     sums.add("segments_in", snapshot.engine.segments_in);
     sums.add("segments_out", snapshot.engine.segments_out);
     sums.add("segments_retransmitted", snapshot.engine.segments_retransmitted);

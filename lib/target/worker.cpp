@@ -200,8 +200,8 @@ chimney::Environment::ClaimResult Worker::claim(const wire::FlowKey& key, tcp::C
     if (owner != parts_.index) {
         return {Claim::not_owner, owner};
     }
-    if (flows_.find(key)) {
-        return {Claim::in_use};
+    if (const auto holder = flows_.find(key)) {
+        return {.claim = Claim::in_use, .holder = *holder};
     }
     if (!flows_.set(key, index)) {
         return {Claim::no_room};
@@ -252,6 +252,13 @@ void Worker::release_held(tcp::ConnIndex index) {
     rte_mbuf* packet = nullptr;
     while (held_.take(index, {&packet, 1}) == 1) {
         side_of(packet).exceptions.to_kernel(packet);
+    }
+}
+
+void Worker::drop_held(tcp::ConnIndex index) {
+    rte_mbuf* packet = nullptr;
+    while (held_.take(index, {&packet, 1}) == 1) {
+        rte_pktmbuf_free(packet);
     }
 }
 

@@ -71,6 +71,7 @@ class Worker final : public chimney::Environment, private ItemReferences {
     void unclaim(const wire::FlowKey& key) override;
     void replay_held(tcp::ConnIndex index) override;
     void release_held(tcp::ConnIndex index) override;
+    void drop_held(tcp::ConnIndex index) override;
     void show_host(const wire::FlowHeader& flow, const wire::TcpFields& tcp) override;
     void copy_payload(const tcp::ByteRef& ref, std::span<std::byte> out) override;
     tcp::ByteRef store_payload(std::span<const std::byte> bytes) override;

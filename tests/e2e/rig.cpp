@@ -46,10 +46,13 @@ nlohmann::json Rig::usage_after_settling(const nlohmann::json& baseline) const {
     return now;
 }
 
-Session::Session(const Rig& rig, size_t region_bytes, flue_host_loss on_loss) {
+Session::Session(const Rig& rig, size_t region_bytes, flue_host_loss on_loss)
+    : Session(rig.flued().options().socket_path, region_bytes, on_loss) {
+}
+
+Session::Session(const std::string& socket_path, size_t region_bytes, flue_host_loss on_loss) {
     const flue_open_options open_options{.name = "e2e", .on_loss = on_loss, .hold_ms = 0};
-    context_ =
-        flue_open(const_cast<Rig&>(rig).flued().options().socket_path.c_str(), &open_options);
+    context_ = flue_open(socket_path.c_str(), &open_options);
     if (context_ == nullptr) {
         fail("flue_open");
     }

@@ -24,6 +24,8 @@ class Rig {
 
     [[nodiscard]] testbed::Flued& flued() { return flued_; }
 
+    [[nodiscard]] const testbed::Flued& flued() const { return flued_; }
+
     [[nodiscard]] const std::string& file_prefix() const { return flued_.options().file_prefix; }
 
     /// The answer to a telemetry command.
@@ -43,6 +45,9 @@ class Rig {
 class Session {
   public:
     Session(const Rig& rig, size_t region_bytes, flue_host_loss on_loss = FLUE_LOSS_DRAIN);
+    Session(const std::string& socket_path,
+            size_t region_bytes,
+            flue_host_loss on_loss = FLUE_LOSS_DRAIN);
     ~Session();
     Session(const Session&)            = delete;
     Session& operator=(const Session&) = delete;

@@ -394,6 +394,13 @@ void Target::release_held(tcp::ConnIndex index) {
     }
 }
 
+void Target::drop_held(tcp::ConnIndex index) {
+    for (const Held& packet : std::exchange(held_[index], {})) {
+        --held_count_;
+        release(packet.segment.payload);
+    }
+}
+
 void Target::show_host(const wire::FlowHeader& /*flow*/, const wire::TcpFields& tcp) {
     if ((tcp.flags & wire::tcp_fin) == 0) {
         world_.findings().wrong("target %u: shows the kernel something that is no FIN", index_);

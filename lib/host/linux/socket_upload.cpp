@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <optional>
 #include <sys/uio.h>
 #include <vector>
 
@@ -9,6 +8,7 @@
 #include "host/linux/socket_handoff.hpp"
 #include "host/linux/socket_restore.hpp"
 #include "host/linux/target_requests.hpp"
+#include "host/posted_sends.hpp"
 
 namespace flue::host {
 
@@ -18,37 +18,10 @@ std::span<const flue_wr> listed_sends(const flue_socket_upload_options& options)
     return {options.sends, options.send_count};
 }
 
-uint64_t bytes_of(const flue_wr& wr) {
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < wr.sge_count; ++i) {
-        bytes += wr.sge[i].length;
-    }
-    return bytes;
-}
-
-/// find_region returns the region with a key among those that the caller named.
-const flue_mr* find_region(const flue_socket_upload_options& options, uint32_t key) {
-    if (flue_mr_key(options.mr) == key) {
-        return options.mr;
-    }
-    const std::span<flue_mr* const> others(options.send_mrs, options.send_mr_count);
-    const auto found = std::find_if(
-        others.begin(), others.end(), [key](const flue_mr* mr) { return flue_mr_key(mr) == key; });
-    return found != others.end() ? *found : nullptr;
-}
-
-bool is_legal_send(const flue_socket_upload_options& options, flue_conn conn, const flue_wr& wr) {
-    if ((wr.opcode != FLUE_OP_SEND && wr.opcode != FLUE_OP_DISCONNECT) || wr.conn != conn ||
-        wr.sge_count > FLUE_SGE_MAX) {
-        return false;
-    }
-    for (uint32_t i = 0; i < wr.sge_count; ++i) {
-        const flue_mr* mr = find_region(options, wr.sge[i].mr);
-        if (mr == nullptr || !Room(*mr, wr.sge[i].offset, wr.sge[i].length).valid()) {
-            return false;
-        }
-    }
-    return true;
+std::vector<flue_mr*> regions_of(const flue_socket_upload_options& options) {
+    std::vector<flue_mr*> regions(options.send_mrs, options.send_mrs + options.send_mr_count);
+    regions.push_back(options.mr);
+    return regions;
 }
 
 HandoffError check_options(const flue_socket_upload_options& options, flue_conn conn) {
@@ -58,53 +31,10 @@ HandoffError check_options(const flue_socket_upload_options& options, flue_conn 
     if (options.mr_bytes < sizeof(flue_state)) {
         return {ENOBUFS, "mr_bytes does not hold even the state block"};
     }
-    for (const flue_wr& wr : listed_sends(options)) {
-        if (!is_legal_send(options, conn, wr)) {
-            return {EINVAL, "sends has a request of another kind, connection or memory region"};
-        }
+    if (!are_legal_sends(listed_sends(options), conn, regions_of(options))) {
+        return {EINVAL, "sends has a request of another kind, connection or memory region"};
     }
     return {};
-}
-
-/// trim takes the first `bytes` bytes off a request.
-void trim(flue_wr& wr, uint64_t bytes) {
-    while (bytes > 0) {
-        const auto cut = static_cast<uint32_t>(std::min<uint64_t>(bytes, wr.sge[0].length));
-        wr.sge[0].offset += cut;
-        wr.sge[0].length -= cut;
-        bytes -= cut;
-        if (wr.sge[0].length == 0) {
-            wr.sge[0] = wr.sge[1];
-            wr.sge[1] = {};
-            --wr.sge_count;
-        }
-    }
-}
-
-/// unacknowledged_sends returns the requests whose bytes are the last `backlog` of all that were
-/// posted.  A DISCONNECT stays even without bytes: its FIN was not acknowledged.  Nothing: the list
-/// has fewer bytes than that.
-std::optional<std::vector<flue_wr>> unacknowledged_sends(std::span<const flue_wr> listed,
-                                                         uint64_t backlog) {
-    uint64_t total = 0;
-    for (const flue_wr& wr : listed) {
-        total += bytes_of(wr);
-    }
-    if (total < backlog) {
-        return std::nullopt;
-    }
-    uint64_t acknowledged = total - backlog;
-    std::vector<flue_wr> left;
-    for (flue_wr wr : listed) {
-        const uint64_t bytes = bytes_of(wr);
-        const uint64_t cut   = std::min(bytes, acknowledged);
-        acknowledged -= cut;
-        if (cut < bytes || wr.opcode == FLUE_OP_DISCONNECT) {
-            trim(wr, cut);
-            left.push_back(wr);
-        }
-    }
-    return left;
 }
 
 /// Upload carries one way back from step to step.
@@ -222,10 +152,11 @@ HandoffError Upload::terminate() {
 }
 
 std::vector<iovec> Upload::send_pieces() const {
+    const std::vector<flue_mr*> regions = regions_of(options_);
     std::vector<iovec> pieces;
     for (const flue_wr& wr : sends_) {
         for (uint32_t i = 0; i < wr.sge_count; ++i) {
-            const flue_mr* mr = find_region(options_, wr.sge[i].mr);
+            const flue_mr* mr = find_region(regions, wr.sge[i].mr);
             pieces.push_back(
                 {.iov_base = static_cast<std::byte*>(flue_mr_data(mr)) + wr.sge[i].offset,
                  .iov_len  = wr.sge[i].length});

@@ -393,4 +393,116 @@ TEST(Handover, a_window_that_was_shut_opens_with_the_move_when_the_data_was_read
     EXPECT_GT(world.sent[0].tcp.window, 0u);
 }
 
+// ---------------------------------------------------------------- tuples that live elsewhere
+
+TEST(Hold, again_drops_what_was_kept_and_keeps_what_comes_from_then_on) {
+    World world;
+    const flue_conn conn = world.offload();
+    world.put_state(World::state());
+    world.post_and_run(world.terminate_request(conn, 2, FLUE_WR_KEEP_HELD));
+    world.poll();
+    world.from_peer(peer_seq, our_seq, tcp_ack, "stale");
+    world.post_and_run(World::request(FLUE_OP_HOLD, conn, 3));
+    EXPECT_EQ(world.poll_one().status, FLUE_SUCCESS);
+    EXPECT_EQ(world.from_peer(peer_seq, our_seq, tcp_ack | tcp_psh, "new"),
+              Chimney::Disposition::hold);
+    world.post(World::request(FLUE_OP_OFFLOAD, conn, 4, world.room(sizeof(flue_state), 0)));
+    world.post_and_run(World::request(FLUE_OP_RECV, conn, 5, world.room(16, 4096)));
+    const auto completions = world.poll();
+    ASSERT_EQ(completions.size(), 2u);
+    EXPECT_EQ(completions[1].bytes, 3u);
+    EXPECT_TRUE(world.exceptions.empty());
+}
+
+TEST(Hold, discard_shows_the_kernel_nothing_until_the_tuple_is_released) {
+    World world;
+    const flue_conn conn = world.offload();
+    world.put_state(World::state());
+    world.post_and_run(world.terminate_request(conn, 2, FLUE_WR_KEEP_HELD));
+    world.poll();
+    world.from_peer(peer_seq, our_seq, tcp_ack, "kept");
+    flue_wr hold = World::request(FLUE_OP_HOLD, conn, 3);
+    hold.flags   = FLUE_WR_DISCARD;
+    world.post_and_run(hold);
+    EXPECT_EQ(world.poll_one().status, FLUE_SUCCESS);
+    EXPECT_EQ(world.from_peer(peer_seq, our_seq, tcp_ack, "dropped"),
+              Chimney::Disposition::dropped);
+    world.post_and_run(World::request(FLUE_OP_RELEASE, conn, 4));
+    EXPECT_TRUE(world.exceptions.empty());
+    world.expect_nothing_left();
+}
+
+TEST(Hold, a_release_that_discards_keeps_late_packets_from_the_kernel_for_a_while) {
+    World world;
+    const flue_conn conn = world.offload();
+    world.put_state(World::state());
+    world.post_and_run(world.terminate_request(conn, 2, FLUE_WR_KEEP_HELD));
+    world.from_peer(peer_seq, our_seq, tcp_ack, "kept");
+    flue_wr release = World::request(FLUE_OP_RELEASE, conn, 3);
+    release.flags   = FLUE_WR_DISCARD;
+    world.post_and_run(release);
+    EXPECT_EQ(world.poll().size(), 2u);
+    world.expect_nothing_left();
+    for (int i = 0; i < 3; ++i) {
+        EXPECT_EQ(world.from_peer(peer_seq, our_seq, tcp_ack | tcp_fin, "late"),
+                  Chimney::Disposition::dropped);
+        world.now = world.now + 59'000'000;
+        world.run();
+    }
+    EXPECT_EQ(world.flow_count(), 1u) << "something came within 2MSL";
+    EXPECT_TRUE(world.replies.empty());
+    world.now = world.now + 2'000'000;
+    world.run();
+    EXPECT_EQ(world.flow_count(), 0u);
+}
+
+TEST(Hold, a_silent_tuple_may_be_claimed_again_or_taken_by_a_new_connection) {
+    World world;
+    const auto silence = [&world] {
+        const flue_conn conn = world.offload();
+        world.put_state(World::state());
+        world.post_and_run(world.terminate_request(conn, 2, FLUE_WR_KEEP_HELD));
+        flue_wr release = World::request(FLUE_OP_RELEASE, conn, 3);
+        release.flags   = FLUE_WR_DISCARD;
+        world.post_and_run(release);
+        world.poll();
+        ASSERT_EQ(world.chimney().usage().time_waits, 1u);
+    };
+    silence();
+    silence();  // claims it again
+    EXPECT_EQ(world.from_peer(1, 0, tcp_syn), Chimney::Disposition::exception);
+    EXPECT_EQ(world.chimney().usage().time_waits, 0u);
+    EXPECT_EQ(world.flow_count(), 0u);
+}
+
+TEST(HostLoss, a_tuple_that_is_discarded_stays_silent) {
+    World world;
+    const flue_conn conn = world.offload();
+    world.put_state(World::state());
+    world.post_and_run(world.terminate_request(conn, 2, FLUE_WR_KEEP_HELD));
+    flue_wr hold = World::request(FLUE_OP_HOLD, conn, 3);
+    hold.flags   = FLUE_WR_DISCARD;
+    world.post_and_run(hold);
+    world.chimney().lose(world.now, *world.target_queue, HostLoss::drain);
+    world.run();
+    EXPECT_TRUE(world.chimney().detachable(*world.target_queue));
+    EXPECT_EQ(world.from_peer(peer_seq, our_seq, tcp_ack, "late"), Chimney::Disposition::dropped);
+}
+
+TEST(Hold, again_needs_a_connection_that_is_held) {
+    World world;
+    const flue_conn conn = world.offload();
+    const auto status_of = [&](const flue_wr& wr) {
+        world.post_and_run(wr);
+        return world.poll_one().status;
+    };
+    EXPECT_EQ(status_of(World::request(FLUE_OP_HOLD, conn, 2)), FLUE_INVALID_STATE);
+    EXPECT_EQ(status_of(World::request(FLUE_OP_HOLD, conn + 1, 3)), FLUE_BAD_CONNECTION);
+    EXPECT_EQ(status_of(World::request(FLUE_OP_HOLD, conn, 4, world.room(4, 0))), FLUE_BAD_REQUEST);
+    flue_wr fresh = World::request(
+        FLUE_OP_HOLD, FLUE_NO_CONN, 5, world.put_state(World::state(FLUE_TCP_ESTABLISHED, 81)));
+    fresh.flags = FLUE_WR_DISCARD;
+    EXPECT_EQ(status_of(fresh), FLUE_BAD_REQUEST);
+}
+
 }  // namespace flue::chimney

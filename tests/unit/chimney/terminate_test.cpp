@@ -154,54 +154,6 @@ TEST(Terminate, R100_after_an_rst_the_state_is_closed_and_undelivered_data_still
     world.expect_nothing_left();
 }
 
-/// Closes gracefully from our side until TIME_WAIT.
-flue_conn time_wait(World& world, uint8_t flags) {
-    const flue_conn conn = world.offload(World::state(), flags);
-    world.post_and_run(World::request(FLUE_OP_DISCONNECT, conn, 2));
-    world.peer_sends(peer_seq, our_seq + 1, tcp_ack | tcp_fin);
-    world.poll();
-    return conn;
-}
-
-TEST(TimeWait, R93_belongs_to_the_host_unless_it_asked_otherwise) {
-    World world;
-    const flue_conn conn = time_wait(world, 0);
-    world.post_and_run(world.terminate_request(conn, 3));
-    EXPECT_EQ(world.poll_one().status, FLUE_SUCCESS);
-    EXPECT_EQ(world.region_state().tcp_state, FLUE_TCP_TIME_WAIT);
-    world.expect_nothing_left();
-    EXPECT_EQ(world.flow_count(), 0u);
-}
-
-TEST(TimeWait, a_record_acknowledges_a_late_fin_ignores_rst_and_ends_after_2msl) {
-    World world;
-    const flue_conn conn = time_wait(world, FLUE_WR_KEEP_TIME_WAIT);
-    world.post_and_run(world.terminate_request(conn, 3));
-    world.poll();
-    world.expect_nothing_left();
-    ASSERT_EQ(world.flow_count(), 1u);
-    world.peer_sends(peer_seq, our_seq + 1, tcp_ack | tcp_fin);
-    ASSERT_EQ(world.replies.size(), 1u);
-    EXPECT_EQ(world.replies[0].ack.value, peer_seq + 1);
-    EXPECT_EQ(world.replies[0].seq.value, our_seq + 1);
-    world.peer_sends(peer_seq + 1, our_seq + 1, tcp_rst);
-    EXPECT_EQ(world.flow_count(), 1u);
-    world.now = world.now + 61'000'000;
-    world.run();
-    EXPECT_EQ(world.flow_count(), 0u);
-    EXPECT_EQ(world.chimney().usage().time_waits, 0u);
-}
-
-TEST(TimeWait, R88_a_new_syn_goes_to_the_host_and_ends_the_record) {
-    World world;
-    const flue_conn conn = time_wait(world, FLUE_WR_KEEP_TIME_WAIT);
-    world.post_and_run(world.terminate_request(conn, 3));
-    world.poll();
-    EXPECT_EQ(world.from_peer(peer_seq + 100'000, 0, tcp_syn), Chimney::Disposition::exception);
-    EXPECT_EQ(world.flow_count(), 0u);
-    EXPECT_EQ(world.chimney().usage().time_waits, 0u);
-}
-
 TEST(HostLoss, drain_sends_what_was_posted_then_fin_then_waits_2msl_and_frees) {
     World world;
     const flue_conn conn = world.offload();

@@ -336,7 +336,8 @@ class World : public Environment {
         if (claim_answer != Claim::ok) {
             return {claim_answer, 3};
         }
-        return {flows_.emplace(name(key), index).second ? Claim::ok : Claim::in_use};
+        const auto [flow, is_new] = flows_.emplace(name(key), index);
+        return {.claim = is_new ? Claim::ok : Claim::in_use, .holder = flow->second};
     }
 
     void rebind(const wire::FlowKey& key, ConnIndex index) override {
@@ -354,6 +355,12 @@ class World : public Environment {
     void release_held(ConnIndex index) override {
         for (const tcp::Segment& segment : std::exchange(held[index], {})) {
             exceptions.push_back(segment);
+            release(segment.payload);
+        }
+    }
+
+    void drop_held(ConnIndex index) override {
+        for (const tcp::Segment& segment : std::exchange(held[index], {})) {
             release(segment.payload);
         }
     }
