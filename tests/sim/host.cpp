@@ -508,12 +508,13 @@ void Host::take_offload(HostEnd& end, const flue_wc& wc) {
         return;
     }
     if (wc.status == FLUE_SUCCESS) {
-        end.handle           = wc.conn;
-        end.phase            = Phase::live;
-        end.backlog_bytes    = 0;
-        end.send_failed      = false;
-        end.send_part_failed = false;
-        end.data_waits       = false;
+        end.handle            = wc.conn;
+        end.phase             = Phase::live;
+        end.backlog_bytes     = 0;
+        end.send_failed       = false;
+        end.send_part_failed  = false;
+        end.invalidate_posted = false;
+        end.data_waits        = false;
         return;
     }
     const bool scarce = wc.status == FLUE_TCP_ENTRIES || wc.status == FLUE_UPLOAD_IN_PROGRESS ||
@@ -864,6 +865,7 @@ void Host::post_invalidate(uint32_t number) {
     HostEnd& end = ends_[number];
     if (post(number, request(end, FLUE_OP_INVALIDATE), {})) {
         end.invalidate_wanted = false;
+        end.invalidate_posted = true;
     }
 }
 
@@ -1016,7 +1018,7 @@ void Host::die() {
         truth.reset_ordered |= resets;
         truth.drains = end.phase == Phase::live && !truth.reset_ordered && !end.send_failed &&
                        !end.upload_asked && !end.other().reset_ordered &&
-                       end.next_offset == truth.posted && !truth.invalidated &&
+                       end.next_offset == truth.posted && !end.invalidate_posted &&
                        world_.target(end.target).takes_sends();
         truth.over = !world_.target(end.target).knows(truth.key);
     }

@@ -57,8 +57,9 @@ struct HostEnd {
     bool query_wanted      = false;
     bool update_wanted     = false;
     bool invalidate_wanted = false;
-    flue_state update{};       ///< the UPDATE that is under way
-    bool move_wanted = false;  ///< to the other target
+    bool invalidate_posted = false;  ///< in this offload
+    flue_state update{};             ///< the UPDATE that is under way
+    bool move_wanted = false;        ///< to the other target
     std::vector<uint32_t> free_send_slots;
     std::vector<uint32_t> free_recv_slots;
 
