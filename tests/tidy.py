@@ -55,7 +55,8 @@ UNTESTED_BECAUSE = {
     "target_test starts a whole target with it": """
         lib/target/control.cpp lib/target/dma.cpp lib/target/eal.cpp lib/target/log.cpp
         lib/target/pools.cpp lib/target/port.cpp lib/target/port_report.cpp lib/target/session.cpp
-        lib/target/session_claims.cpp lib/target/telemetry.cpp lib/target/worker.cpp
+        lib/target/session_claims.cpp lib/target/telemetry.cpp
+        lib/target/telemetry_sessions.cpp lib/target/worker.cpp
         lib/target/worker_messages.cpp""",
     "needs a target, a kernel and a wire: tests/e2e, tests/migrate and flue demo": """
         lib/host/move.cpp lib/host/linux/endpoint.cpp lib/host/linux/socket_offload.cpp

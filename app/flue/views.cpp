@@ -39,6 +39,18 @@ void add_figures(std::string& text, const std::string& title, const json& figure
     }
 }
 
+void add_refusals(std::string& text, const json& refusals) {
+    json seen = json::object();
+    for (const auto& [name, count] : refusals.items()) {
+        if (count.get<uint64_t>() != 0) {
+            seen[name] = count;
+        }
+    }
+    if (!seen.empty()) {
+        add_figures(text, "refused to hosts", seen);
+    }
+}
+
 void add_ports(std::string& text, const json& ports) {
     text += "ports\n";
     for (const auto& [name, port] : ports.items()) {
@@ -107,7 +119,7 @@ Line line_of(const json& conn) {
 
 json fetch_stats(testbed::TelemetryClient& client) {
     json stats;
-    for (const char* part : {"ports", "stats", "drops", "usage", "tcp_stats"}) {
+    for (const char* part : {"ports", "stats", "drops", "usage", "tcp_stats", "refusals"}) {
         stats[part] = answer_of(client, std::string("/flue/") + part);
     }
     // A target that drains nothing (--drains 0) has nothing to say about it.
@@ -162,6 +174,7 @@ std::string stats_text(const json& stats, const json& texts) {
             add_figures(text, "offloaded connections, " + name, figures);
         }
     }
+    add_refusals(text, stats.value("refusals", json::object()));
     text += "segments not processed\n";
     for (const auto& [name, count] : stats.at("drops").items()) {
         if (count != 0) {

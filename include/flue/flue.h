@@ -188,6 +188,7 @@ const char *flue_error_text(void);
  *    EACCES      flued's option --allow-claim does not let anybody claim this local address and port
  *    EADDRINUSE  the target has the 4-tuple already
  *    EDQUOT, ENOMEM  the session, or the target, is at its limit
+ *    EAGAIN      the target is paused: try again later
  *    ECONNRESET, ETIMEDOUT  the target is gone, or does not answer */
 int flue_claim(struct flue_context *context, int fd);
 

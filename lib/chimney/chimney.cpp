@@ -166,8 +166,7 @@ void Chimney::Impl::complete(
 
 void Chimney::Impl::answer(
     QueueIndex slot, const flue_wr& wr, flue_status status, uint32_t bytes, uint16_t info) {
-    ++counters.refused_requests;
-    queues[slot].queue->share().count_refusal(static_cast<uint8_t>(status));
+    count_refusal(queues[slot].queue->share(), status);
     queues[slot].queue->complete({.wr_id       = wr.wr_id,
                                   .conn        = wr.conn,
                                   .host_handle = wr.host_handle,
@@ -403,7 +402,9 @@ uint32_t Chimney::poll(Instant now, queue::TargetQueue& queue) {
                                     impl_->requests.free_count(),
                                     impl_->request_pool.room(share.requests)});
     if (room == 0) [[unlikely]] {
-        share.waits.add(queue.waiting() > 0 ? 1 : 0);
+        const uint32_t left = queue.waiting() > 0 ? 1 : 0;
+        share.waits.add(left);
+        impl_->counters.waits += left;
         return 0;
     }
     std::array<flue_wr, burst_max> batch;

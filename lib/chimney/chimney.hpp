@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -91,7 +92,7 @@ class Chimney {
 
     /// grant keeps a 4-tuple for a session that has proved to own it: a HOLD or OFFLOAD of this
     /// session may take it over; otherwise it is let go after a while.  Errors: FLUE_TUPLE_IN_USE,
-    /// FLUE_QUOTA, FLUE_TCP_ENTRIES.
+    /// FLUE_QUOTA, FLUE_TCP_ENTRIES, FLUE_UPLOAD_IN_PROGRESS (paused, or all is to go back).
     [[nodiscard]] flue_status grant(Instant now,
                                     queue::SessionShare& share,
                                     const wire::FlowKey& key);
@@ -163,6 +164,8 @@ class Chimney {
         uint64_t time_waits           = 0;
         uint64_t advices              = 0;  ///< uploads asked for with an optional reason
         uint64_t time_waits_cut_short = 0;  ///< before 2MSL: the table was full
+        uint64_t waits                = 0;  ///< polls that left requests for want of a share
+        std::array<uint64_t, queue::SessionShare::statuses> refusals{};  ///< by enum flue_status
     };
 
     [[nodiscard]] const Counters& counters() const;

@@ -38,6 +38,9 @@ void Chimney::Impl::redeem(Instant now, ConnIndex index, QueueIndex slot, uint64
 flue_status Chimney::Impl::grant(Instant now,
                                  queue::SessionShare& share,
                                  const wire::FlowKey& key) {
+    if (intake != Intake::open) {
+        return FLUE_UPLOAD_IN_PROGRESS;  // a HOLD would wait longer than the grant stands
+    }
     if (find_grant(share, key) != tcp::no_conn) {
         return FLUE_TUPLE_IN_USE;
     }

@@ -163,8 +163,7 @@ void Chimney::Impl::abort(Instant now, ConnIndex index, const flue_wr& wr) {
 
 void Chimney::Impl::refuse(Instant now, ConnIndex index, const flue_wr& wr, flue_status status) {
     Connection& connection = connections[index];
-    ++counters.refused_requests;
-    share_of(index).count_refusal(static_cast<uint8_t>(status));
+    count_refusal(share_of(index), status);
     if (connection.state == OffloadState::held) {
         return complete(index, wr.wr_id, wr.opcode, status, 0);
     }

@@ -258,7 +258,9 @@ std::optional<Received> Session::await_reply(const char* what,
         auto received = queue::receive_message(socket_.get());
         if (received.ok()) {
             const Message& reply = received.value().message;
-            if (reply.type != request.type || reply.tag != request.tag) {
+            // A target that refuses the session says so before it has read anything: tag 0.
+            const bool refused = reply.status != 0 && reply.tag == 0;
+            if (reply.type != request.type || (reply.tag != request.tag && !refused)) {
                 fail(EPROTO, "%s: the target answered something else", what);
                 return std::nullopt;
             }

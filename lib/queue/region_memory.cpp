@@ -53,7 +53,7 @@ Result<HostRegion, SystemError> create_with(size_t bytes, int node, unsigned mem
     return region;
 }
 
-/// forbid_holes makes sure that no page of a mapped memfd of huge pages can be taken away.
+/// forbid_holes makes sure that no page of a mapped memfd can be taken away.
 bool forbid_holes(int memfd) {
     return ::fcntl(memfd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) == 0;
 }
@@ -94,7 +94,10 @@ Result<HostRegion, SystemError> HostRegion::map(UniqueFd memfd, uint64_t bytes) 
     return region;
 }
 
-Result<TargetRegion, SessionStatus> TargetRegion::map(int memfd, uint64_t bytes) {
+Result<TargetRegion, SessionStatus> TargetRegion::map(int memfd,
+                                                      uint64_t bytes,
+                                                      uint64_t bytes_max,
+                                                      bool mapped_again) {
     const int seals = ::fcntl(memfd, F_GET_SEALS);
     if (seals < 0) {
         return SessionStatus::bad_descriptor;
@@ -116,16 +119,20 @@ Result<TargetRegion, SessionStatus> TargetRegion::map(int memfd, uint64_t bytes)
     }
     const bool huge_pages = system.f_type == HUGETLBFS_MAGIC;
     TargetRegion region;
-    region.bytes      = bytes;
-    region.page_bytes = huge_pages ? static_cast<size_t>(system.f_bsize) : queue::page_bytes;
+    region.bytes             = bytes;
+    region.page_bytes        = huge_pages ? static_cast<size_t>(system.f_bsize) : queue::page_bytes;
 
-    auto mapped       = Mapping::map_shared(memfd, 0, round_up(bytes, region.page_bytes));
+    const size_t whole_pages = round_up(bytes, region.page_bytes);
+    if (whole_pages > bytes_max) {
+        return SessionStatus::quota;
+    }
+    auto mapped = Mapping::map_shared(memfd, 0, whole_pages);
     if (!mapped.ok()) {
         return mapped.error().code == ENOMEM ? SessionStatus::no_memory
                                              : SessionStatus::bad_descriptor;
     }
     region.mapping = std::move(mapped.value());
-    if (huge_pages && !forbid_holes(memfd)) {
+    if ((huge_pages || !mapped_again) && !forbid_holes(memfd)) {
         return SessionStatus::not_sealed;
     }
     if (!populate(region.mapping)) {

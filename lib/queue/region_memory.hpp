@@ -35,12 +35,17 @@ struct TargetRegion {
     UniqueFd memfd;  ///< kept by the caller, for a host that takes the region up again
 
     /// map checks a received memfd and maps it.  After that nothing the host does to the memfd can
-    /// make an access fault: it can not shrink (F_SEAL_SHRINK), and all its pages are there; in a
-    /// memfd of huge pages, of which there may be none to fill a hole with, no hole can be punched
-    /// any more (F_SEAL_FUTURE_WRITE, set here). Cost: touches each page. Errors: bad_descriptor
-    /// (no memfd, or not writable), not_sealed, bad_message (length 0 or beyond the file),
-    /// no_memory.
-    static Result<TargetRegion, SessionStatus> map(int memfd, uint64_t bytes);
+    /// make an access fail: it can not shrink (F_SEAL_SHRINK), and all its pages are there.  Nor
+    /// can holes be punched any more (F_SEAL_FUTURE_WRITE, set here): of huge pages there may be
+    /// none to fill a hole with, and an access to an ordinary one waits for as long as the punching
+    /// takes. The seal also forbids further writable mappings.  With `mapped_again`, for a host
+    /// that the next one follows, ordinary pages go without it. Cost: touches each page. Errors:
+    /// bad_descriptor (no memfd, or not writable), not_sealed, bad_message (length 0 or beyond the
+    /// file), no_memory, quota (more than `bytes_max` in whole pages, which may be huge).
+    static Result<TargetRegion, SessionStatus> map(int memfd,
+                                                   uint64_t bytes,
+                                                   uint64_t bytes_max = UINT64_MAX,
+                                                   bool mapped_again  = false);
 };
 
 }  // namespace flue::queue

@@ -16,7 +16,12 @@ namespace flue::queue {
 
 namespace {
 
-constexpr size_t control_bytes = CMSG_SPACE(message_fds_max * sizeof(int));
+/// As many descriptors as the kernel passes at once (SCM_MAX_FD): what does not fit into the buffer
+/// it would close by itself, and wait for what lingers.
+constexpr size_t descriptors_max = 253;
+constexpr size_t control_bytes   = CMSG_SPACE(descriptors_max * sizeof(int));
+/// More messages than a socket's buffer can hold.
+constexpr uint32_t messages_max = 512;
 
 SocketError from_errno() {
     switch (errno) {
@@ -45,6 +50,7 @@ bool take_descriptors(msghdr& header, Received& received) {
             std::memcpy(&fd, CMSG_DATA(part) + i * sizeof(int), sizeof(fd));
             UniqueFd owned(fd);
             if (received.fd_count == message_fds_max) {
+                let_go(owned.get());
                 all = false;
                 continue;
             }
@@ -135,6 +141,35 @@ const char* to_string(SessionStatus status) {
             return "target is shutting down";
     }
     return "unknown";
+}
+
+void let_go(int fd) {
+    linger lingering{};
+    socklen_t length = sizeof(lingering);
+    if (::getsockopt(fd, SOL_SOCKET, SO_LINGER, &lingering, &length) == 0 &&
+        lingering.l_onoff != 0 && lingering.l_linger > 0) {
+        const linger off{};
+        (void)::setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
+    }
+}
+
+Received::~Received() {
+    for (const UniqueFd& fd : fds) {
+        if (fd.valid()) {
+            let_go(fd.get());
+        }
+    }
+}
+
+void hang_up(int socket_fd) {
+    ::shutdown(socket_fd, SHUT_RDWR);
+    for (uint32_t i = 0; i < messages_max; ++i) {
+        const auto received = receive_message(socket_fd);
+        if (!received.ok() &&
+            (received.error() == SocketError::again || received.error() == SocketError::system)) {
+            return;
+        }
+    }
 }
 
 Result<Received, SocketError> receive_message(int socket_fd) {

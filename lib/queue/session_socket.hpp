@@ -15,8 +15,18 @@ namespace flue::queue {
 
 constexpr uint32_t message_fds_max = 2;
 
-/// Received is one message and the descriptors that came with it, close-on-exec, owned.
+/// let_go prepares a descriptor that a stranger sent for being closed: SO_LINGER would have the
+/// last close() of a socket wait, as long as the stranger likes.
+void let_go(int fd);
+
+/// Received is one message and the descriptors that came with it, close-on-exec, owned.  Those that
+/// are still here at its end are let go.
 struct Received {
+    Received() = default;
+    ~Received();
+    Received(Received&&) noexcept            = default;
+    Received& operator=(Received&&) noexcept = default;
+
     Message message;
     std::array<UniqueFd, message_fds_max> fds;
     uint32_t fd_count = 0;
@@ -44,6 +54,10 @@ Result<Received, SocketError> receive_message(int socket_fd);
 Result<Done, SocketError> send_message(int socket_fd,
                                        const Message& message,
                                        std::span<const int> fds = {});
+
+/// hang_up ends a conversation: the other side can send no more, and what it has sent is read and
+/// let go, so that closing the socket waits for nobody.
+void hang_up(int socket_fd);
 
 /// wait_readable waits until there is something to receive (or the other side is gone).  -1: for
 /// ever. Returns false on time-out; a signal does not end it.

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
 #include <chrono>
+#include <cinttypes>
 #include <csignal>
 #include <cstring>
 #include <pthread.h>
@@ -12,6 +14,9 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <utility>
+
+#include <rte_lcore.h>
 
 #include "base/assert.hpp"
 #include "target/log.hpp"
@@ -19,9 +24,12 @@
 
 namespace flue::target {
 
+using queue::SessionStatus;
+
 namespace {
 
-constexpr int poll_interval_ms = 2;
+constexpr int poll_interval_ms      = 2;
+constexpr uint32_t accepts_per_turn = 16;
 
 bool watch(int epoll, int operation, int fd, uint32_t events, void* source) {
     epoll_event event{};
@@ -52,7 +60,7 @@ Control::Control(const Parts& parts)
 }
 
 Control::~Control() {
-    FLUE_ASSERT(!thread_.joinable());
+    FLUE_ASSERT(!running_);
     if (listener_.valid()) {
         ::unlink(parts_.options->socket_path.c_str());
     }
@@ -90,15 +98,22 @@ bool Control::start() {
         !watch(epoll_.get(), EPOLL_CTL_ADD, signals_.get(), EPOLLIN, &signals_)) {
         return cannot("set up the control thread");
     }
-    thread_ = std::thread{[this] { run(); }};
-    pthread_setname_np(thread_.native_handle(), "flue-control");
+    // Not where a worker polls, if there is another CPU: hosts can keep this thread busy.
+    const auto body = [](void* control) -> void* {
+        static_cast<Control*>(control)->run();
+        return nullptr;
+    };
+    running_ = rte_ctrl_thread_create(&thread_, "flue-control", nullptr, body, this) == 0;
+    if (!running_) {
+        return cannot("start the control thread");
+    }
     FLUE_LOG(INFO, "sessions at %s", path.c_str());
     return true;
 }
 
 void Control::join() {
-    if (thread_.joinable()) {
-        thread_.join();
+    if (std::exchange(running_, false)) {
+        pthread_join(thread_, nullptr);
     }
 }
 
@@ -115,26 +130,30 @@ void Control::run() {
     while (!parts_.stop->load(std::memory_order_relaxed)) {
         const int count =
             epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), wait_ms());
-        for (int i = 0; i < count; ++i) {
-            const epoll_event& event = events[static_cast<size_t>(i)];
-            serve(event.events, event.data.ptr);
-        }
-        mail_.flush();
-        take_answers();
-        answer_guests();
-        const auto now = Session::Clock::now();
-        for (Session& session : sessions_) {
-            session.check();
-            session.on_time(now);
-        }
-        mail_.flush();
-        end_finished();
-        if (ending_ && parts_.drains->finished()) {
-            parts_.stop->store(true, std::memory_order_relaxed);
-        }
-        listen_or_wait();
-        publish_usage();
+        const std::lock_guard lock{mutex_};
+        turn(std::span{events}.first(static_cast<size_t>(std::max(count, 0))));
     }
+}
+
+void Control::turn(std::span<const epoll_event> events) {
+    for (const epoll_event& event : events) {
+        serve(event.events, event.data.ptr);
+    }
+    mail_.flush();
+    take_answers();
+    answer_guests();
+    const auto now = Session::Clock::now();
+    for (Session& session : sessions_) {
+        session.check();
+        session.on_time(now);
+    }
+    mail_.flush();
+    end_finished();
+    if (ending_ && parts_.drains->finished()) {
+        parts_.stop->store(true, std::memory_order_relaxed);
+    }
+    listen_or_wait();
+    publish_usage();
 }
 
 int Control::wait_ms() const {
@@ -153,6 +172,17 @@ int Control::wait_ms() const {
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(*first - Session::Clock::now()).count();
     return static_cast<int>(std::clamp<int64_t>(left, 0, INT32_MAX));
+}
+
+std::vector<Session::Report> Control::reports(uint32_t from, size_t count) {
+    const std::lock_guard lock{mutex_};
+    std::vector<Session::Report> result;
+    for (const Session& session : sessions_) {
+        if (session.id() >= from && result.size() < count) {
+            result.push_back(session.report());
+        }
+    }
+    return result;
 }
 
 void Control::serve(uint32_t events, void* source) {
@@ -193,42 +223,79 @@ void Control::listen_or_wait() {
 }
 
 void Control::accept_sessions() {
-    while (true) {
+    for (uint32_t i = 0; i < accepts_per_turn; ++i) {
         UniqueFd socket{accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
         if (!socket.valid()) {
             return;
         }
-        const auto peer = queue::peer_credentials(socket.get());
-        // A drain mostly comes with its connection and needs no place among the sessions.
-        if (peer.ok() && is_drain(socket.get())) {
-            if (auto received = queue::receive_message(socket.get()); received.ok()) {
-                offer({std::move(received.value()), std::move(socket), peer.value()});
-            }
-            continue;
-        }
-        const size_t max = parts_.options->quotas.sessions;
-        // A held session counts, and its next host must find a way in all the same.
-        const auto held = static_cast<size_t>(std::ranges::count_if(sessions_, &Session::is_held));
-        if (!peer.ok() || sessions_.size() >= max + held) {
-            FLUE_LOG(WARNING,
-                     "a session was refused: there are %zu; raise --sessions",
-                     sessions_.size());
-            continue;
-        }
-        const Session::Parts parts{.id            = next_session_++,
-                                   .options       = parts_.options,
-                                   .dma           = &dma_,
-                                   .mail          = &mail_,
-                                   .worker_nodes  = parts_.worker_nodes,
-                                   .peer          = peer.value(),
-                                   .steering      = parts_.steering,
-                                   .network       = network_,
-                                   .only_reattach = sessions_.size() >= max};
-        Session& session = sessions_.emplace_back(parts, std::move(socket));
-        if (!watch(epoll_.get(), EPOLL_CTL_ADD, session.socket(), EPOLLIN, &session)) {
-            sessions_.pop_back();
-        }
+        accept_session(std::move(socket));
     }
+}
+
+Control::Entry Control::may_enter(const queue::PeerCredentials& peer) const {
+    if (!parts_.options->permissions.may_connect(peer)) {
+        return {SessionStatus::not_permitted};
+    }
+    // One user alone does not shut the others out.
+    const size_t most  = parts_.options->quotas.sessions;
+    const size_t share = most - most / 4;
+    const auto theirs = static_cast<size_t>(std::ranges::count(sessions_, peer.uid, &Session::uid));
+    // A held session counts, and its next host must find a way in all the same.
+    const auto held = static_cast<size_t>(std::ranges::count_if(sessions_, &Session::is_held));
+    if (sessions_.size() >= most + held || theirs >= share + held) {
+        return {SessionStatus::quota};
+    }
+    return {SessionStatus::ok, sessions_.size() >= most || theirs >= share};
+}
+
+void Control::accept_session(UniqueFd socket) {
+    const auto peer = queue::peer_credentials(socket.get());
+    if (!peer.ok()) {
+        return;
+    }
+    // A drain mostly comes with its connection and needs no place among the sessions.
+    if (is_drain(socket.get())) {
+        if (auto received = queue::receive_message(socket.get()); received.ok()) {
+            offer({std::move(received.value()), std::move(socket), peer.value()});
+        }
+        return;
+    }
+    const Entry entry = may_enter(peer.value());
+    if (entry.status != SessionStatus::ok) {
+        return refuse(std::move(socket), entry.status);
+    }
+    const Session::Parts parts{.id            = next_session_++,
+                               .options       = parts_.options,
+                               .dma           = &dma_,
+                               .mail          = &mail_,
+                               .worker_nodes  = parts_.worker_nodes,
+                               .peer          = peer.value(),
+                               .steering      = parts_.steering,
+                               .network       = network_,
+                               .only_reattach = entry.only_reattach,
+                               .refusals      = &refusals_};
+    Session& session = sessions_.emplace_back(parts, std::move(socket));
+    if (!watch(epoll_.get(), EPOLL_CTL_ADD, session.socket(), EPOLLIN, &session)) {
+        sessions_.pop_back();
+    }
+}
+
+void Control::refuse(UniqueFd socket, SessionStatus status) {
+    sessions_refused_.add(1);
+    refusals_.count(status);
+    // Said ever more rarely: a flood of sessions is no flood of lines.
+    if (std::has_single_bit(sessions_refused_.get())) {
+        FLUE_LOG(WARNING,
+                 "a session was refused, %s: see --sessions and --allow-uid; %" PRIu64
+                 " refused so far",
+                 queue::to_string(status),
+                 sessions_refused_.get());
+    }
+    queue::Message answer;
+    answer.type   = static_cast<uint16_t>(queue::MessageType::hello);
+    answer.status = static_cast<uint16_t>(status);
+    (void)queue::send_message(socket.get(), answer);
+    queue::hang_up(socket.get());
 }
 
 void Control::take_answers() {

@@ -5,8 +5,10 @@
 #include <deque>
 #include <list>
 #include <memory>
+#include <mutex>
+#include <pthread.h>
 #include <span>
-#include <thread>
+#include <sys/epoll.h>
 #include <vector>
 
 #include "base/unique_fd.hpp"
@@ -60,12 +62,32 @@ class Control {
     /// Thread: any.
     [[nodiscard]] Usage usage() const;
 
+    /// reports returns up to `count` sessions from id `from` on.  Thread: any but the control
+    /// thread; waits for its turn to end.
+    [[nodiscard]] std::vector<Session::Report> reports(uint32_t from, size_t count);
+
+    /// Thread: any.
+    [[nodiscard]] const Refusals& refusals() const { return refusals_; }
+
+    [[nodiscard]] uint64_t sessions_refused() const { return sessions_refused_.get(); }
+
   private:
     void run();
     void serve(uint32_t events, void* source);
     void listen_or_wait();
     [[nodiscard]] int wait_ms() const;
     void accept_sessions();
+    void accept_session(UniqueFd socket);
+
+    /// Whether a process gets a session, perhaps only one that waits for it.
+    struct Entry {
+        queue::SessionStatus status = queue::SessionStatus::ok;
+        bool only_reattach          = false;
+    };
+
+    [[nodiscard]] Entry may_enter(const queue::PeerCredentials& peer) const;
+    void refuse(UniqueFd socket, queue::SessionStatus status);
+    void turn(std::span<const epoll_event> events);
     void take_answers();
     void answer_guests();
     void end_finished();
@@ -80,7 +102,10 @@ class Control {
     UniqueFd signals_;
     UniqueFd epoll_;
     WorkerMail mail_;
+    std::mutex mutex_;  ///< sessions_: held during a turn of the control thread
     std::list<Session> sessions_;
+    Refusals refusals_;
+    Relaxed<uint64_t> sessions_refused_;
     uint32_t next_session_ = 1;
     bool ending_           = false;  ///< a signal came; drains are still under way
     std::atomic<uint32_t> session_count_{0};
@@ -88,7 +113,8 @@ class Control {
     std::atomic<uint32_t> region_count_{0};
     std::atomic<uint32_t> held_count_{0};
     std::atomic<uint64_t> wrong_tokens_{0};
-    std::thread thread_;
+    pthread_t thread_{};
+    bool running_ = false;
 };
 
 }  // namespace flue::target

@@ -6,8 +6,6 @@
 #include <unistd.h>
 #include <utility>
 
-#include "target/socket_proof.hpp"
-
 namespace flue::target {
 
 using queue::Message;
@@ -51,7 +49,7 @@ void close_without_waiting(UniqueFd fd) {
         return;
     }
     closings.fetch_sub(1, std::memory_order_relaxed);
-    let_go(fd.get());
+    queue::let_go(fd.get());
 }
 
 }  // namespace

@@ -44,6 +44,12 @@ uint32_t WorkerMail::take(uint32_t worker, std::span<ControlMessage> out) {
 
 // ---------------------------------------------------------------- Session
 
+namespace {
+
+constexpr uint32_t messages_per_turn = 16;
+
+}  // namespace
+
 Session::Session(const Parts& parts, UniqueFd socket)
     : parts_(parts),
       socket_(std::move(socket)),
@@ -59,7 +65,12 @@ Session::~Session() {
 }
 
 void Session::serve() {
-    while (listening()) {
+    // Not more at once: a host that sends faster than it is answered is not the only one.
+    serve(messages_per_turn);
+}
+
+void Session::serve(uint32_t messages) {
+    for (uint32_t i = 0; i < messages && listening(); ++i) {
         auto received = queue::receive_message(socket_.get());
         if (received.ok()) {
             dispatch(received.value());
@@ -74,7 +85,7 @@ void Session::serve() {
 }
 
 void Session::hang_up() {
-    serve();
+    serve(UINT32_MAX);  // nothing is added any more
     if (wait_ || state_ == State::guest) {
         lose_host("its host is gone");
     }
@@ -85,7 +96,7 @@ void Session::dispatch(queue::Received& received) {
     const auto type        = static_cast<MessageType>(request.type);
     if (state_ == State::fresh && type == MessageType::drain) {
         drain_ = DrainRequest{std::move(received), std::move(socket_), parts_.peer};
-        return end("a drain");
+        return leave("a drain");
     }
     const bool takes_fd = type == MessageType::register_region || type == MessageType::claim;
     const uint32_t fds  = takes_fd ? 1 : 0;
@@ -109,7 +120,7 @@ void Session::dispatch(queue::Received& received) {
             return deregister_region(request);
         case MessageType::goodbye:
             reply(request, SessionStatus::ok);
-            return end("goodbye");
+            return leave("goodbye");
         case MessageType::reattach:
             return knock(request);
         case MessageType::recover_queue:
@@ -131,7 +142,7 @@ void Session::hello(const Message& request) {
     }
     if (parts_.only_reattach) {
         reply(request, SessionStatus::quota);
-        return end("there is no room for it; raise --sessions");
+        return leave("there is no room for it; raise --sessions");
     }
     if (request.host_loss > FLUE_LOSS_HOLD ||
         (request.host_loss == FLUE_LOSS_HOLD && !start_hold(request))) {
@@ -143,6 +154,7 @@ void Session::hello(const Message& request) {
     name_.assign(request.name, strnlen(request.name, sizeof(request.name)));
     std::ranges::replace_if(
         name_, [](char c) { return c < ' ' || c > '~'; }, '?');
+    deadline_.reset();
     state_         = State::open;
     Message answer = request;
     welcome(answer);
@@ -235,11 +247,13 @@ void Session::register_region(const Message& request, UniqueFd memfd) {
     const Quotas& quotas = parts_.options->quotas;
     const uint32_t regions_max =
         may_be_held() ? std::min(quotas.regions, quotas.held_regions) : quotas.regions;
-    if (mapped_.size() >= regions_max || request.bytes > quotas.region_bytes - region_bytes_) {
+    if (mapped_.size() >= regions_max) {
         return reply(request, SessionStatus::quota);
     }
-    auto region = queue::TargetRegion::map(memfd.get(), request.bytes);
+    const uint64_t bytes_left = quotas.region_bytes - region_bytes_;
+    auto region = queue::TargetRegion::map(memfd.get(), request.bytes, bytes_left, may_be_held());
     if (!region.ok()) {
+        queue::let_go(memfd.get());
         return reply(request, region.error());
     }
     if (may_be_held()) {
@@ -256,7 +270,7 @@ void Session::register_region(const Message& request, UniqueFd memfd) {
         parts_.dma->unmap(bytes);
         return reply(request, SessionStatus::quota);
     }
-    region_bytes_ += request.bytes;
+    region_bytes_ += bytes.size();
     mapped_.emplace(*key, std::move(region.value()));
     Message answer    = request;
     answer.status     = static_cast<uint16_t>(SessionStatus::ok);
@@ -341,8 +355,8 @@ void Session::check() {
 void Session::drop_region(uint32_t key) {
     const auto found = mapped_.find(key);
     FLUE_ASSERT(found != mapped_.end());
-    const queue::Regions::Mapping mapping = regions_.remove(key);
-    region_bytes_ -= mapping.bytes;
+    regions_.remove(key);
+    region_bytes_ -= found->second.mapping.bytes();
     parts_.dma->unmap({found->second.mapping.data(), found->second.mapping.bytes()});
     mapped_.erase(found);
 }
@@ -360,6 +374,12 @@ void Session::lose(uint32_t queue_id, HostQueue& queue) {
 }
 
 void Session::reply(const Message& request, SessionStatus status) {
+    if (status != SessionStatus::ok) {
+        refusals_.count(status);
+        if (parts_.refusals != nullptr) {
+            parts_.refusals->count(status);
+        }
+    }
     Message answer = request;
     answer.status  = static_cast<uint16_t>(status);
     send(answer);
@@ -377,6 +397,13 @@ void Session::send(const Message& message, std::span<const int> fds) {
 }
 
 void Session::end(const char* why) {
+    if (state_ != State::ending && parts_.refusals != nullptr) {
+        parts_.refusals->mistakes.add(1);
+    }
+    leave(why);
+}
+
+void Session::leave(const char* why) {
     if (state_ == State::ending) {
         return;
     }
@@ -386,6 +413,9 @@ void Session::end(const char* why) {
     }
     state_ = State::ending;
     deadline_.reset();
+    if (socket_.valid()) {
+        queue::hang_up(socket_.get());
+    }
     socket_.reset();
     wait_.reset();
     for (auto& [id, queue] : queues_) {

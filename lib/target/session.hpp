@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -49,6 +50,16 @@ class WorkerMail {
     uint64_t unanswered_ = 0;
 };
 
+/// Refusals counts what hosts asked for in vain, by enum SessionStatus.
+struct Refusals {
+    std::array<Relaxed<uint64_t>, 16> by_status;
+    Relaxed<uint64_t> mistakes;  ///< sessions that ended by a mistake of their host
+
+    void count(queue::SessionStatus status) {
+        by_status[static_cast<size_t>(status) % by_status.size()].add(1);
+    }
+};
+
 /// Session is one host: its socket, queues and regions.
 ///
 ///   connected --goodbye, end of the socket or a mistake--> ending --all workers let go--> finished
@@ -75,6 +86,7 @@ class Session {
         std::optional<uint64_t> network;  ///< where sockets that prove something come from
         bool only_reattach =
             false;  ///< no room for another session: it may only take up a held one
+        Refusals* refusals = nullptr;  ///< of all sessions together; null: nobody asks
     };
 
     Session(const Parts& parts, UniqueFd socket);
@@ -133,7 +145,31 @@ class Session {
 
     [[nodiscard]] uint32_t region_count() const { return static_cast<uint32_t>(mapped_.size()); }
 
+    [[nodiscard]] uid_t uid() const { return parts_.peer.uid; }
+
+    /// A copy of its figures.
+    struct Report {
+        uint32_t id = 0;
+        queue::PeerCredentials peer;
+        std::string name;
+        bool ending           = false;
+        bool raw              = false;
+        uint32_t queues       = 0;
+        uint32_t regions      = 0;
+        uint64_t region_bytes = 0;
+        uint64_t connections  = 0;  ///< all workers together, as the following
+        uint64_t held         = 0;
+        uint64_t requests     = 0;
+        uint64_t waits        = 0;
+        std::array<uint64_t, 16> refused_messages{};  ///< by SessionStatus
+        std::array<uint64_t, queue::SessionShare::statuses> refused_requests{};  ///< by flue_status
+    };
+
+    [[nodiscard]] Report report() const;
+
   private:
+    static constexpr std::chrono::seconds hello_time{5};
+
     enum class State : uint8_t {
         fresh,
         guest,  ///< asks for another session
@@ -166,6 +202,7 @@ class Session {
         std::optional<Claim> claim;
     };
 
+    void serve(uint32_t messages);
     void dispatch(queue::Received& received);
     void hello(const queue::Message& request);
     void create_queue(const queue::Message& request);
@@ -199,7 +236,9 @@ class Session {
     void send(const queue::Message& message, std::span<const int> fds = {});
     void lose(uint32_t queue_id, HostQueue& queue);
     void drop_region(uint32_t key);
-    /// end closes the socket and gives the session's connections over to its policy.
+    /// leave closes the socket and gives the session's connections over to its policy.
+    void leave(const char* why);
+    /// end does so for a mistake of the host.
     void end(const char* why);
 
     Parts parts_;
@@ -216,11 +255,14 @@ class Session {
     uint32_t hold_ms_      = 0;  ///< 0 = nobody can take this session up
     queue::Token token_{};
     queue::Message knock_;  ///< what a guest asks
-    std::optional<Clock::time_point> deadline_;
+    /// Of the hello: a host that connects and says nothing takes a place that others may want. Then
+    /// of a next host, or of the answer to a wrong token.
+    std::optional<Clock::time_point> deadline_ = Clock::now() + hello_time;
     std::optional<Wait> wait_;
     std::deque<queue::SessionShare> shares_;  ///< one a worker
     uint32_t withdrawals_unanswered_ = 0;
     std::optional<DrainRequest> drain_;
+    Refusals refusals_;
 };
 
 /// The tag of a message to workers: session (32 bits) | queue or wait (32 bits).

@@ -24,6 +24,8 @@ SessionStatus session_status(flue_status status) {
             return SessionStatus::quota;
         case FLUE_TCP_ENTRIES:
             return SessionStatus::no_memory;
+        case FLUE_UPLOAD_IN_PROGRESS:
+            return SessionStatus::busy;
         default:
             return SessionStatus::refused;
     }
@@ -48,11 +50,11 @@ void Session::claim(const Message& request, UniqueFd socket) {
     const auto key =
         parts_.network ? prove_socket(socket.get(), *parts_.network) : SessionStatus::bad_socket;
     if (!key.ok()) {
-        let_go(socket.get());
+        queue::let_go(socket.get());
         return reply(request, key.error());
     }
     if (!parts_.options->permissions.claim_rules.allow(key.value())) {
-        let_go(socket.get());
+        queue::let_go(socket.get());
         return reply(request, SessionStatus::not_permitted);
     }
     const uint32_t worker = parts_.steering->owner(key.value());
@@ -71,7 +73,7 @@ void Session::finish_claim() {
     wait_.reset();
     const auto key       = prove_socket(claim.socket.get(), *parts_.network);
     const bool is_theirs = key.ok() && key.value() == claim.key;
-    let_go(claim.socket.get());
+    queue::let_go(claim.socket.get());
     auto status = SessionStatus::ok;
     if (claim.status != FLUE_SUCCESS) {
         status       = session_status(claim.status);
@@ -86,6 +88,30 @@ void Session::finish_claim() {
     }
     reply(answer, status);
     serve();
+}
+
+Session::Report Session::report() const {
+    Report report{.id           = parts_.id,
+                  .peer         = parts_.peer,
+                  .name         = name_,
+                  .ending       = state_ == State::ending,
+                  .raw          = shares_[0].raw,
+                  .queues       = queue_count(),
+                  .regions      = region_count(),
+                  .region_bytes = region_bytes_};
+    for (const queue::SessionShare& share : shares_) {
+        report.connections += share.connections.used.get();
+        report.held += share.held.get();
+        report.requests += share.requests.used.get();
+        report.waits += share.waits.get();
+        for (size_t i = 0; i < report.refused_requests.size(); ++i) {
+            report.refused_requests[i] += share.refusals[i].get();
+        }
+    }
+    for (size_t i = 0; i < report.refused_messages.size(); ++i) {
+        report.refused_messages[i] = refusals_.by_status[i].get();
+    }
+    return report;
 }
 
 void Session::withdraw_grants() {

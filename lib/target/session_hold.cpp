@@ -41,7 +41,7 @@ bool Session::start_hold(const Message& request) {
 
 void Session::lose_host(const char* why) {
     if (state_ != State::open || !may_be_held()) {
-        return end(why);
+        return leave(why);
     }
     FLUE_LOG(INFO, "session %u: %s; it waits %u ms for another", parts_.id, why, hold_ms_);
     if (wait_ && wait_->for_region) {
@@ -61,8 +61,11 @@ void Session::on_time(Clock::time_point now) {
     if (state_ == State::guest) {
         return refuse(SessionStatus::bad_token);
     }
+    if (state_ == State::fresh) {
+        return end("no hello");
+    }
     FLUE_ASSERT(state_ == State::held);
-    end("nobody took it up in time");
+    leave("nobody took it up in time");
 }
 
 void Session::look_for_host() {
@@ -74,6 +77,7 @@ void Session::look_for_host() {
 
 void Session::knock(const Message& request) {
     state_ = State::guest;
+    deadline_.reset();
     knock_ = request;
     if (request.version != queue::session_protocol_version) {
         refuse(SessionStatus::bad_version);
@@ -122,7 +126,7 @@ void Session::turn_away() {
 
 void Session::refuse(SessionStatus status) {
     reply(knock_, status);
-    end(queue::to_string(status));
+    leave(queue::to_string(status));
 }
 
 void Session::recover_queue(const Message& request) {

@@ -118,12 +118,4 @@ Result<wire::FlowKey, queue::SessionStatus> prove_socket(int fd, uint64_t networ
                          .family      = local->family};
 }
 
-void let_go(int fd) {
-    const auto lingering = get_option<linger>(fd, SOL_SOCKET, SO_LINGER);
-    if (lingering && lingering->l_onoff != 0 && lingering->l_linger > 0) {
-        const linger off{};
-        (void)::setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
-    }
-}
-
 }  // namespace flue::target

@@ -19,8 +19,4 @@ std::optional<uint64_t> own_network();
 /// legal.  Errors: bad_socket.  Cost: some system calls; none waits for anybody.
 Result<wire::FlowKey, queue::SessionStatus> prove_socket(int fd, uint64_t network);
 
-/// let_go prepares a descriptor that a stranger sent for being closed: SO_LINGER would have the
-/// last close() of a socket wait, as long as the stranger likes.
-void let_go(int fd);
-
 }  // namespace flue::target

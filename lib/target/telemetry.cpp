@@ -279,6 +279,12 @@ const char* name_of(Port::Freeing freeing) {
 
 }  // namespace
 
+uint32_t Telemetry::first_number(const char* parameters) {
+    std::array<uint32_t, 1> number{};
+    (void)parse_numbers(parameters, number);
+    return number[0];
+}
+
 Telemetry::Telemetry(const Parts& parts) : parts_(parts), snapshots_(parts.lanes.size()) {
     for (WorkerSnapshot& snapshot : snapshots_) {
         snapshot.done.store(true, std::memory_order_relaxed);
@@ -310,6 +316,12 @@ bool Telemetry::start() {
                 call<&Telemetry::conns>,
                 "A page of connections. Parameters: WORKER,FROM_INDEX"},
         Command{"/flue/ports", call<&Telemetry::ports>, "How each port is used. No parameters"},
+        Command{"/flue/sessions",
+                call<&Telemetry::sessions>,
+                "A page of sessions: what they have and were refused. Parameters: FROM_ID"},
+        Command{"/flue/refusals",
+                call<&Telemetry::refusals>,
+                "What hosts asked for in vain, by reason. No parameters"},
         Command{"/flue/usage",
                 call<&Telemetry::usage>,
                 "Objects in use, all workers together. No parameters"},
@@ -369,20 +381,10 @@ const WorkerSnapshot* Telemetry::ask(uint32_t worker, tcp::ConnIndex list_from, 
     return &snapshot;
 }
 
-template <typename Add>
-bool Telemetry::for_workers(const char* parameters, Add add) {
+Telemetry::Workers Telemetry::workers_of(const char* parameters) const {
     std::array<uint32_t, 1> worker{};
-    const bool one       = parse_numbers(parameters, worker) == 1;
-    const uint32_t first = one ? worker[0] : 0;
-    const uint32_t end   = one ? first + 1 : static_cast<uint32_t>(snapshots_.size());
-    for (uint32_t i = first; i < end; ++i) {
-        const WorkerSnapshot* snapshot = i < snapshots_.size() ? ask(i, tcp::no_conn) : nullptr;
-        if (snapshot == nullptr) {
-            return false;
-        }
-        add(*snapshot);
-    }
-    return true;
+    const bool one = parse_numbers(parameters, worker) == 1;
+    return {one ? worker[0] : 0, one ? worker[0] + 1 : static_cast<uint32_t>(snapshots_.size())};
 }
 
 int Telemetry::stats(const char* parameters, rte_tel_data* answer) {

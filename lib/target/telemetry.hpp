@@ -26,6 +26,8 @@ namespace flue::target {
 ///   /flue/usage               objects in use, all workers together
 ///   /flue/tcp_stats           of offloaded connections, per port and IP version.  R118, R119
 ///   /flue/tcp_stats_clear     sets these to zero
+///   /flue/sessions,FROM       up to a page of sessions from id FROM on
+///   /flue/refusals            what hosts asked for in vain: reason -> count
 ///   /flue/pause, /flue/upload_all, /flue/resume   whether new connections are taken.  R27, R116
 ///
 /// Workers are asked by message and fill in a copy; live data is not shared.
@@ -36,7 +38,7 @@ class Telemetry {
         std::span<const Lanes> lanes;
         std::span<const Port> ports;
         std::span<const Pools> pools;
-        const Control* control = nullptr;
+        Control* control = nullptr;
     };
 
     explicit Telemetry(const Parts& parts);
@@ -58,6 +60,9 @@ class Telemetry {
     int pause(rte_tel_data* answer);
     int upload_all(rte_tel_data* answer);
     int resume(rte_tel_data* answer);
+    // telemetry_sessions.cpp
+    int sessions(const char* parameters, rte_tel_data* answer);
+    int refusals(rte_tel_data* answer);
 
   private:
     /// ask has a worker fill its snapshot.  Null: it does not answer.
@@ -66,9 +71,29 @@ class Telemetry {
                                             Order order = Order::none);
     /// command gives every worker an order and answers how many have carried it out.
     int command(Order order, rte_tel_data* answer);
+
     /// for_workers calls `add` with the snapshot of one worker, or of each.
     template <typename Add>
-    [[nodiscard]] bool for_workers(const char* parameters, Add add);
+    [[nodiscard]] bool for_workers(const char* parameters, Add add) {
+        const Workers workers = workers_of(parameters);
+        for (uint32_t i = workers.first; i < workers.end; ++i) {
+            const WorkerSnapshot* snapshot = i < snapshots_.size() ? ask(i, tcp::no_conn) : nullptr;
+            if (snapshot == nullptr) {
+                return false;
+            }
+            add(*snapshot);
+        }
+        return true;
+    }
+
+    struct Workers {
+        uint32_t first = 0;
+        uint32_t end   = 0;
+    };
+
+    /// The worker that a command names, or all.
+    [[nodiscard]] Workers workers_of(const char* parameters) const;
+    [[nodiscard]] static uint32_t first_number(const char* parameters);
 
     Parts parts_;
     std::deque<WorkerSnapshot> snapshots_;

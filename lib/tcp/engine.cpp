@@ -161,7 +161,8 @@ void Engine::Impl::consume(Conn c, uint32_t bytes) {
 
 bool Engine::Impl::add_readable(Conn c, const ByteRef& ref) {
     FLUE_ASSERT(ref.length <= chunk_bytes_max);
-    if (chunks.free_count() == 0) {
+    // What a connection brings along leaves the others something to receive with.
+    if (chunks.free_count() <= reader_reserve) {
         return false;
     }
     const uint32_t index = chunks.take();

@@ -54,6 +54,8 @@ const char* claim_refusal(int error) {
         case EACCES:
             return "the target does not let this session have the connection: see flued's "
                    "--allow-claim";
+        case EAGAIN:
+            return "the target takes no connections now: it is paused";
         case EADDRINUSE:
             return "the target has a connection with these addresses and ports";
         case EDQUOT:

@@ -177,6 +177,13 @@ TEST_F(Grants, a_worker_that_does_not_own_the_flow_grants_nothing) {
     world.expect_nothing_left();
 }
 
+TEST_F(Grants, R27_nothing_is_granted_while_the_target_is_paused) {
+    world.chimney().set_intake(Intake::paused);
+    EXPECT_EQ(world.chimney().grant(world.now, share(), key_of()), FLUE_UPLOAD_IN_PROGRESS);
+    world.chimney().set_intake(Intake::open);
+    EXPECT_EQ(world.chimney().grant(world.now, share(), key_of()), FLUE_SUCCESS);
+}
+
 TEST(ClaimRules, bind_those_who_need_no_proof_too) {
     Options options = World::options();
     options.claim_rules.ranges.push_back(ipv4_range({10, 0, 0, 0}, 24, 2000, 2999));
@@ -261,6 +268,26 @@ TEST(Quotas, a_session_that_takes_all_it_gets_leaves_every_other_its_part) {
     EXPECT_EQ(greedy, connections / 2 + 1);
     const flue_conn conn = world.offload();
     EXPECT_NE(conn, FLUE_NO_CONN);
+}
+
+TEST(Quotas, undelivered_data_of_offloads_leaves_others_something_to_receive_with) {
+    World world;
+    const flue_conn honest = world.offload();
+    uint8_t status         = FLUE_SUCCESS;
+    for (uint16_t port = 100; port < 108 && status == FLUE_SUCCESS; ++port) {
+        flue_state state            = World::state(FLUE_TCP_ESTABLISHED, port);
+        state.receive_backlog_bytes = 80'000;
+        state.rcv_wnd_max           = 80'000;
+        flue_wr wr   = World::request(FLUE_OP_OFFLOAD, FLUE_NO_CONN, 1, world.put_state(state));
+        wr.sge[1]    = world.room(80'000, 8192);
+        wr.sge_count = 2;
+        world.post_and_run(wr);
+        status = world.poll().at(0).status;
+    }
+    EXPECT_EQ(status, FLUE_TCP_RCV_BUFFER);
+    world.post_and_run(World::request(FLUE_OP_RECV, honest, 2, world.room(64, 4096)));
+    world.peer_sends(World::rcv_nxt, World::snd_nxt, tcp_ack | tcp_psh, "still heard");
+    EXPECT_EQ(world.poll_one().bytes, 11u);
 }
 
 TEST(Quotas, requests_of_a_lost_host_count_until_nothing_of_it_is_left) {

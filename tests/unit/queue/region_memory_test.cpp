@@ -1,5 +1,6 @@
 #include "queue/region_memory.hpp"
 
+#include <cerrno>
 #include <fcntl.h>
 #include <fstream>
 #include <gtest/gtest.h>
@@ -97,9 +98,26 @@ TEST(RegionMemory, descriptor_that_is_no_writable_memfd_is_not_mapped) {
               SessionStatus::bad_descriptor);
 }
 
-TEST(RegionMemory, host_that_punches_holes_only_sees_zeros_in_the_targets_mapping) {
+TEST(RegionMemory, whole_pages_count_towards_what_the_host_may_have) {
+    const UniqueFd fd  = memfd(megabyte, F_SEAL_SHRINK);
+    const auto refused = TargetRegion::map(fd.get(), 4097, 4097);
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.error(), SessionStatus::quota);
+    EXPECT_TRUE(TargetRegion::map(fd.get(), 4097, 8192).ok());
+}
+
+// An access to a page that is being punched out waits until that is done: a worker would.
+TEST(RegionMemory, host_punches_no_hole_into_what_the_target_has_mapped) {
     const UniqueFd fd = memfd(megabyte, F_SEAL_SHRINK);
     auto target       = TargetRegion::map(fd.get(), megabyte);
+    ASSERT_TRUE(target.ok());
+    EXPECT_NE(::fallocate(fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096), 0);
+    EXPECT_EQ(errno, EPERM);
+}
+
+TEST(RegionMemory, holes_in_a_region_for_a_next_host_only_read_as_zeros) {
+    const UniqueFd fd = memfd(megabyte, F_SEAL_SHRINK);
+    auto target       = TargetRegion::map(fd.get(), megabyte, UINT64_MAX, true);
     ASSERT_TRUE(target.ok());
     target.value().mapping.data()[5000] = std::byte{1};
     ASSERT_EQ(::fallocate(fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, megabyte), 0);

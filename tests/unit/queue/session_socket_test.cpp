@@ -191,5 +191,74 @@ TEST_F(SocketFile, path_that_is_too_long_is_refused) {
     EXPECT_EQ(connect_to(path.c_str()).error().code, ENAMETOOLONG);
 }
 
+/// A socket of which the last close() would wait for an hour.
+UniqueFd lingering_socket() {
+    UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const linger hour{.l_onoff = 1, .l_linger = 3600};
+    EXPECT_EQ(::setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &hour, sizeof(hour)), 0);
+    return fd;
+}
+
+bool lingers(int fd) {
+    linger asked{};
+    socklen_t length = sizeof(asked);
+    EXPECT_EQ(::getsockopt(fd, SOL_SOCKET, SO_LINGER, &asked, &length), 0);
+    return asked.l_onoff != 0;
+}
+
+TEST_F(SessionSocket, a_descriptor_that_nobody_takes_is_let_go_with_its_message) {
+    const UniqueFd taken   = lingering_socket();
+    const UniqueFd ignored = lingering_socket();
+    send_raw(sizeof(Message), {taken.get(), ignored.get()});
+    UniqueFd kept;
+    {
+        auto received = receive_message(two_.get());
+        ASSERT_TRUE(received.ok());
+        kept = std::move(received.value().fds[0]);
+    }
+    EXPECT_FALSE(lingers(ignored.get()));
+    EXPECT_TRUE(lingers(taken.get()));  // whoever took it may want it as it is
+}
+
+TEST_F(SessionSocket, all_of_too_many_descriptors_are_let_go) {
+    constexpr size_t most = 253;
+    std::vector<UniqueFd> sockets;
+    std::vector<int> fds;
+    for (size_t i = 0; i < most; ++i) {
+        sockets.push_back(lingering_socket());
+        fds.push_back(sockets.back().get());
+    }
+    const size_t before = open_descriptors();
+    send_raw(sizeof(Message), fds);
+    EXPECT_EQ(receive_error(), SocketError::malformed);
+    EXPECT_EQ(open_descriptors(), before);
+    for (const UniqueFd& socket : sockets) {
+        EXPECT_FALSE(lingers(socket.get()));
+    }
+}
+
+TEST_F(SessionSocket, hanging_up_lets_what_was_not_read_go_and_lets_nobody_send_more) {
+    const UniqueFd first  = lingering_socket();
+    const UniqueFd second = lingering_socket();
+    send_raw(sizeof(Message), {first.get()});
+    send_raw(0, {});
+    send_raw(1, {second.get()});
+    hang_up(two_.get());
+    EXPECT_FALSE(lingers(first.get()));
+    EXPECT_FALSE(lingers(second.get()));
+    const auto sent = send_message(one_.get(), Message{});
+    ASSERT_FALSE(sent.ok());
+    EXPECT_EQ(sent.error(), SocketError::closed);
+}
+
+TEST_F(SessionSocket, an_abortive_linger_needs_no_letting_go) {
+    const UniqueFd socket = lingering_socket();
+    const linger abort{.l_onoff = 1, .l_linger = 0};
+    ASSERT_EQ(::setsockopt(socket.get(), SOL_SOCKET, SO_LINGER, &abort, sizeof(abort)), 0);
+    let_go(socket.get());
+    EXPECT_TRUE(lingers(socket.get()));
+    let_go(-1);  // no descriptor at all
+}
+
 }  // namespace
 }  // namespace flue::queue

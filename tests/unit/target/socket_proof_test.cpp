@@ -110,20 +110,4 @@ TEST(SocketProof, a_socket_of_another_network_namespace_proves_nothing) {
     EXPECT_EQ(status, 0);
 }
 
-TEST(SocketProof, letting_go_takes_the_time_to_linger_off_and_nothing_else) {
-    const Pair pair = connect_pair(AF_INET6, mapped_loopback());
-    linger asked{.l_onoff = 1, .l_linger = 3600};
-    socklen_t length = sizeof(asked);
-    ASSERT_EQ(::setsockopt(pair.client.get(), SOL_SOCKET, SO_LINGER, &asked, length), 0);
-    let_go(pair.client.get());
-    ASSERT_EQ(::getsockopt(pair.client.get(), SOL_SOCKET, SO_LINGER, &asked, &length), 0);
-    EXPECT_EQ(asked.l_onoff, 0);
-    asked = {.l_onoff = 1, .l_linger = 0};  // an RST at once: nothing to wait for
-    ASSERT_EQ(::setsockopt(pair.client.get(), SOL_SOCKET, SO_LINGER, &asked, length), 0);
-    let_go(pair.client.get());
-    ASSERT_EQ(::getsockopt(pair.client.get(), SOL_SOCKET, SO_LINGER, &asked, &length), 0);
-    EXPECT_EQ(asked.l_onoff, 1);
-    let_go(-1);
-}
-
 }  // namespace flue::target

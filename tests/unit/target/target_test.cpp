@@ -1,4 +1,5 @@
 #include <array>
+#include <deque>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/mman.h>
@@ -226,6 +227,49 @@ TEST_F(TargetTest, socket_has_the_mode_and_the_group_that_were_asked_for) {
         EXPECT_EQ(::stat(options_.socket_path.c_str(), &status), 0);
         EXPECT_EQ(status.st_mode & 0777, 0600u);
         EXPECT_EQ(status.st_gid, ::getegid());
+    });
+}
+
+TEST_F(TargetTest, a_host_too_many_is_told_why_and_sent_away) {
+    with_host([&] {
+        Host first{options_.socket_path};
+        first.hello();
+        Host second{options_.socket_path};
+        second.hello();
+        Host third{options_.socket_path};
+        const Message refusal = third.receive().message;
+        EXPECT_EQ(refusal.type, static_cast<uint16_t>(MessageType::hello));
+        EXPECT_EQ(refusal.status, static_cast<uint16_t>(SessionStatus::quota));
+        EXPECT_TRUE(third.closed_by_target());
+    });
+}
+
+TEST_F(TargetTest, one_user_leaves_places_for_others) {
+    options_.quotas.sessions = 8;
+    with_host([&] {
+        std::deque<Host> hosts;
+        for (int i = 0; i < 6; ++i) {
+            hosts.emplace_back(options_.socket_path).hello();
+        }
+        Host one_more{options_.socket_path};
+        EXPECT_EQ(one_more.receive().message.status, static_cast<uint16_t>(SessionStatus::quota));
+    });
+}
+
+TEST_F(TargetTest, queues_that_still_wait_for_their_end_are_bounded_too) {
+    with_host([&] {
+        Host host{options_.socket_path};
+        host.hello();
+        // As fast as it can: the workers' answers to losses may come later than the replies.
+        for (int i = 0; i < 64; ++i) {
+            const Message made = host.ask(queue_request(), MessageType::create_queue).message;
+            const auto status  = static_cast<SessionStatus>(made.status);
+            EXPECT_TRUE(status == SessionStatus::ok || status == SessionStatus::quota);
+            Message destroy;
+            destroy.queue_id = made.queue_id;
+            EXPECT_EQ(host.status(destroy, MessageType::destroy_queue),
+                      status == SessionStatus::ok ? SessionStatus::ok : SessionStatus::bad_key);
+        }
     });
 }
 
