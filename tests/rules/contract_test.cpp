@@ -363,6 +363,24 @@ TEST(ContractUpload, R102_events_that_wait_for_room_come_before_the_end_of_the_o
     world.expect_nothing_left();
 }
 
+TEST(ContractUpload, R115_sends_that_wait_for_the_end_of_the_offload_say_so) {
+    World world;
+    const flue_conn conn = world.offload();
+    world.hold_items     = true;  // a NIC still reads the first one, so TERMINATE has to wait
+    world.post_and_run(World::request(FLUE_OP_SEND, conn, 2, world.put("abc", 4096)));
+    world.post(world.terminate_request(conn, 3));
+    world.post_and_run(World::request(FLUE_OP_SEND, conn, 4, world.put("def", 8192)));
+    EXPECT_TRUE(world.poll().empty());
+    world.drop_held_items();
+    world.run();
+    const auto completions = world.poll();
+    EXPECT_EQ(ids_of(completions), (std::vector<uint64_t>{2, 4, 3}));
+    EXPECT_EQ(completions[0].status, FLUE_UPLOAD_IN_PROGRESS);
+    EXPECT_EQ(completions[1].status, FLUE_UPLOAD_IN_PROGRESS);
+    EXPECT_EQ(completions[1].bytes, 0u);
+    world.expect_nothing_left();
+}
+
 TEST(ContractUpload, R106_R107_sends_come_back_in_order_from_the_first_byte_not_acknowledged) {
     World world;
     const flue_conn conn = world.offload();
