@@ -192,6 +192,8 @@ void Chimney::Impl::settle(Instant now, ConnIndex index) {
     finish_sends(now, index);
     if ((connection.flags & flag_reset) != 0) {
         finish_receives(now, index, FLUE_REQUEST_ABORTED);  // R85
+    } else if (connection.gives_back) {
+        finish_receives(now, index, FLUE_UPLOAD_IN_PROGRESS);
     }
     update_offload_state(index);
     finish_waiting(now, index);
@@ -402,6 +404,7 @@ uint32_t Chimney::poll(Instant now, queue::TargetQueue& queue) {
                                     impl_->requests.free_count(),
                                     impl_->request_pool.room(share.requests)});
     if (room == 0) [[unlikely]] {
+        impl_->relieve(now, impl_->queues[slot]);
         const uint32_t left = queue.waiting() > 0 ? 1 : 0;
         share.waits.add(left);
         impl_->counters.waits += left;

@@ -4,6 +4,12 @@
 /// session.
 namespace flue::chimney {
 
+namespace {
+
+constexpr uint32_t relieved_per_poll = 32;
+
+}  // namespace
+
 queue::SessionShare& Chimney::Impl::share_of(ConnIndex index) {
     const QueueIndex slot = connections[index].queue;
     return slot == no_queue ? *granted_to[index] : queues[slot].queue->share();
@@ -64,6 +70,7 @@ void Chimney::Impl::unlink(ConnIndex index) {
         slot.next_orphan = slot.next_orphan == index ? connection.next : slot.next_orphan;
         slot.next_reattached =
             slot.next_reattached == index ? connection.next : slot.next_reattached;
+        slot.next_relieved = slot.next_relieved == index ? connection.next : slot.next_relieved;
     }
     if (connection.previous == tcp::no_conn) {
         list_of(index) = connection.next;
@@ -112,6 +119,24 @@ void Chimney::Impl::settle_requests(QueueSlot& slot) {
         request_pool.give(of_session, slot.requests_counted - now);
     }
     slot.requests_counted = now;
+}
+
+/// A session's share of requests may lie with connections that stand still and wait for a TERMINATE
+/// for which there is no share left.  They give theirs back.
+void Chimney::Impl::relieve(Instant now, QueueSlot& slot) {
+    if (slot.next_relieved == tcp::no_conn) {
+        slot.next_relieved = slot.connections;
+    }
+    for (uint32_t i = 0; i < relieved_per_poll && slot.next_relieved != tcp::no_conn; ++i) {
+        const ConnIndex index  = slot.next_relieved;
+        Connection& connection = connections[index];
+        slot.next_relieved     = connection.next;
+        const bool ends        = (connection.flags & flag_terminating) != 0;
+        if (connection.state == OffloadState::uploading && !ends && !connection.gives_back) {
+            connection.gives_back = true;
+            settle(now, index);
+        }
+    }
 }
 
 void Chimney::Impl::count_refusal(queue::SessionShare& share, flue_status status) {

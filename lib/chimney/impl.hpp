@@ -269,6 +269,7 @@ struct Chimney::Impl {
     /// refuse answers a request of the send direction in its turn, behind the sends before it.
     void refuse(Instant now, ConnIndex index, const flue_wr& wr, flue_status status);
     void finish_sends(Instant now, ConnIndex index);
+    void relieve(Instant now, QueueSlot& slot);
     void finish_item(
         Instant now, ConnIndex index, ItemIndex item, flue_status status, uint32_t acked);
     void finish_waiting(Instant now, ConnIndex index);

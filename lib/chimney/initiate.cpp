@@ -204,9 +204,10 @@ flue_status Chimney::Impl::take_over(Instant now,
         return FLUE_TCP_RCV_BUFFER;  // R18
     }
     drop_requests(index);  // what an earlier TERMINATE had left for RELEASE
-    flows[index]        = block.flow;
-    connection.flags    = 0;
-    connection.discards = false;
+    flows[index]          = block.flow;
+    connection.flags      = 0;
+    connection.discards   = false;
+    connection.gives_back = false;
     count_held(index, false);
     connection.state = OffloadState::offloaded;
     const auto state = block.delegated.state;

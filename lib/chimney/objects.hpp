@@ -70,7 +70,8 @@ struct Connection {
     uint32_t drain_deadline_ms = 0;
     uint32_t timer_due_ms      = 0;  ///< the earlier of the two; 0 = not in the wheel
     TimerLink timer;
-    bool discards = false;  ///< held: the flow's packets are dropped
+    bool discards   = false;  ///< held: the flow's packets are dropped
+    bool gives_back = false;  ///< it stands still, and its requests complete without TERMINATE
 };
 
 static_assert(sizeof(Connection) <= 88);
@@ -145,6 +146,7 @@ struct QueueSlot {
     uint32_t neighbors           = no_index;
     ConnIndex next_orphan        = tcp::no_conn;  ///< once lost: where making orphans goes on
     ConnIndex next_reattached    = tcp::no_conn;  ///< where telling the next host goes on
+    ConnIndex next_relieved      = tcp::no_conn;  ///< where looking for what stands still goes on
     uint32_t region_references   = 0;
     RequestIndex initiates_front = no_request;  ///< HOLDs and OFFLOADs that wait, FIFO
     RequestIndex initiates_back  = no_request;

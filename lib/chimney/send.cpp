@@ -178,7 +178,8 @@ void Chimney::Impl::refuse(Instant now, ConnIndex index, const flue_wr& wr, flue
 
 void Chimney::Impl::finish_sends(Instant now, ConnIndex index) {
     const Connection& connection = connections[index];
-    const bool is_over           = (connection.flags & (flag_reset | flag_stopped)) != 0;
+    const bool is_over =
+        (connection.flags & (flag_reset | flag_stopped)) != 0 || connection.gives_back;
     const flue_status otherwise =
         (connection.flags & flag_reset) != 0 ? FLUE_REQUEST_ABORTED : FLUE_UPLOAD_IN_PROGRESS;
     for (ItemIndex item = engine.front_item(index); item != tcp::no_item;

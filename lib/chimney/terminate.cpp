@@ -95,8 +95,9 @@ void Chimney::Impl::surrender(Instant now, ConnIndex index, Request& request) {
     engine.forget(index);
     cancel_timer(index);
     leave_path(index);
-    connection.state = OffloadState::held;
-    connection.flags = 0;
+    connection.state      = OffloadState::held;
+    connection.flags      = 0;
+    connection.gives_back = false;
     count_held(index, true);
 }
 

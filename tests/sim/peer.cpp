@@ -377,7 +377,8 @@ void Peer::fill_sack(wire::TcpFields& tcp) const {
 }
 
 void Peer::send_ack() {
-    emit(snd_nxt_, 0, 0);
+    // What was sent again and was there already must not make this ACK look old.
+    emit(min(snd_max_, snd_una_ + snd_wnd_), 0, 0);
 }
 
 void Peer::send_reset(Seq seq) {

@@ -285,4 +285,26 @@ TEST(HostLoss, a_terminate_that_was_posted_still_ends_the_offload) {
     EXPECT_EQ(world.flow_count(), 0u);
 }
 
+TEST(Terminate, is_taken_though_what_stands_still_has_the_whole_share_of_requests) {
+    World world;
+    const flue_conn conn = world.offload();
+    for (uint64_t id = 2; id < 102; ++id) {
+        world.post(World::request(FLUE_OP_RECV, conn, id, world.room(4, 4096)));
+    }
+    world.post_and_run(world.terminate_request(conn, 200));
+    EXPECT_TRUE(world.poll().empty()) << "the share is smaller than what waits";
+    world.peer_sends(World::rcv_nxt, World::snd_nxt, wire::tcp_syn | wire::tcp_ack);
+    std::vector<flue_wc> completions;
+    for (int turn = 0; turn < 20; ++turn) {
+        world.run();
+        const auto more = world.poll();
+        completions.insert(completions.end(), more.begin(), more.end());
+    }
+    ASSERT_EQ(completions.size(), 102u);
+    EXPECT_EQ(std::ranges::count(completions, FLUE_UPLOAD_IN_PROGRESS, &flue_wc::status), 100);
+    EXPECT_EQ(completions.back().wr_id, 200u);
+    EXPECT_EQ(completions.back().status, FLUE_SUCCESS);
+    world.expect_nothing_left();
+}
+
 }  // namespace flue::chimney
