@@ -70,7 +70,6 @@ class HonestStream {
     std::atomic<bool> saw_fin_{false};
     std::atomic<bool> stop_{false};
     std::atomic<bool> failed_{false};
-    bool terminated_ = false;
     std::jthread receiver_;
     std::jthread sender_;
 };
