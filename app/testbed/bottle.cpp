@@ -139,8 +139,10 @@ void Bottle::set_impairment(const Impairment& impairment) const {
         throw std::logic_error("this Bottle's wire is direct: construct it with impairable = true");
     }
     const auto chain = [&](const std::string& from, const std::string& to) {
+        // An RST is sent once: who loses it never learns of it, and a test would wait in vain.
+        const std::string spared = "tcp flags & rst == rst fwd to " + to + "; ";
         return "chain " + from + " { type filter hook ingress device " + from +
-               " priority 0; policy accept; " + chance(impairment.loss_permille, "drop") +
+               " priority 0; policy accept; " + spared + chance(impairment.loss_permille, "drop") +
                chance(impairment.late_permille, "fwd to " + from + "-late") + "fwd to " + to +
                "; }\n";
     };
