@@ -97,6 +97,83 @@ struct flue_context; /* a session with a target */
 struct flue_mr;      /* a memory region */
 struct flue_hq;      /* a host queue */
 
+/* ------------------------------------------------------------------ the contract
+ *
+ * Names    of TCP variables are those of RFC 9293; the numbered rules (R1 to R119) are listed in tests/rules/RULES.md.
+ *
+ * Objects  A connection lives from the completion of HOLD (or of OFFLOAD without HOLD) to that of TERMINATE or RELEASE:
+ *
+ *     (kernel's) --HOLD--> held --OFFLOAD--> offloaded --DISCONNECT--> draining --FIN acknowledged--> half closed
+ *         ^                 | ^                  |                        |                              |
+ *         +-----RELEASE-----+ +---- TERMINATE ---+------------------------+------------------------------+
+ *                               with KEEP_HELD; without it TERMINATE ends the connection as well
+ *     any --RST either way--> aborted, any --request to upload that must be followed--> uploading; then TERMINATE
+ *
+ * Requests Each gets exactly one completion.  On one connection they take effect in posting order; SENDs, DISCONNECTs and
+ *          TERMINATE complete in posting order, and so do RECVs among themselves.  What is refused has no effect.
+ *
+ *     request              completes                                 SUCCESS says
+ *     HOLD                 at once                                   the flow's packets wait for you
+ *     OFFLOAD              at once                                   the target runs the connection
+ *     SEND                 when the peer has acknowledged all of it  delivered to the peer's TCP
+ *     RECV                 when full; else on PSH, 500 ms after      `bytes` lie in the memory; 0: end of the stream,
+ *                          the last data, or at the peer's FIN       if the length was not 0
+ *     DISCONNECT graceful  when data and FIN are acknowledged        all that was posted was delivered; the receive half
+ *                                                                    is open until the peer's FIN
+ *     DISCONNECT abortive  when the RST is sent                      nothing more will happen on the wire
+ *     UPDATE, INVALIDATE   when all that depends on it follows it    as it says
+ *     QUERY, FORWARD       at once                                   the state is written; the segment was processed
+ *     TERMINATE            after all other requests of the           the state is written, the connection is the host's
+ *                          connection, its events and owed ACKs
+ *     RELEASE              at once                                   the packets that waited are the kernel's
+ *
+ * Memory   that a request names is the target's from flue_post to the request's completion.  RECV: of the memory, the
+ *          first `bytes` bytes are written, whatever the status.
+ *
+ * Statuses and what comes next
+ *     REQUEST_ABORTED      an RST, yours or the peer's; `bytes` were acknowledged (placed).  TERMINATE
+ *     UPLOAD_IN_PROGRESS   the target does no more of it: what is past `bytes` is yours to send.  TERMINATE if you have
+ *                          not yet
+ *     INVALID_STATE        too late or too early: a SEND after DISCONNECT, a RECV after EVENT_DISCONNECT, a second
+ *                          DISCONNECT, an OFFLOAD in CLOSED or TIME-WAIT, a FORWARD before the OFFLOAD
+ *     RESOURCES            the target has no memory for it now: post it again later, or TERMINATE
+ *     BAD_...              a mistake in the request itself; after a SEND refused so all later ones fail, so that the
+ *                          stream has no hole
+ *     A session has a share of the target's requests (flued --session-wrs): what is beyond it waits in the ring.
+ *
+ * Closing  A DISCONNECT by the state it meets:
+ *
+ *     state                          graceful                              abortive (FLUE_WR_ABORT)
+ *     ESTABLISHED, CLOSE-WAIT        sends, its data, FIN; SUCCESS when    RST at once; SENDs, RECVs and a pending
+ *                                    all is acknowledged                   DISCONNECT complete REQUEST_ABORTED, then
+ *                                                                          SUCCESS
+ *     after a graceful one           INVALID_STATE, nothing sent           the same
+ *     after an RST from either side  REQUEST_ABORTED, nothing sent         SUCCESS, nothing sent
+ *     upload requested, TERMINATE    UPLOAD_IN_PROGRESS, nothing sent      UPLOAD_IN_PROGRESS: send the RST yourself
+ *
+ *     An RST goes out for an abortive DISCONNECT, a drain deadline that asked for it, or a lost host with the policy
+ *     abort, and for nothing else.  No FIN, RST or DISCONNECT frees anything: TERMINATE does.
+ *
+ * Events   come when they happen, each at most once until it is taken; one that finds the completion ring full waits.
+ *     DISCONNECT           the peer's FIN came and every byte before it has been taken: no RECV any more
+ *     ABORT                the peer's RST came.  TERMINATE
+ *     UPLOAD_REQUEST       TERMINATE, please; `info` says why.  LOW_ACTIVITY, HIGH_DROP_RATE, SMALL_IO,
+ *                          NO_BUFFER_PREPOSTING, HIGH_FRAGMENTATION, HIGH_OUT_OF_ORDER are advice, and only given if flued
+ *                          was asked to (--advise): the connection goes on.  After any other it stands still
+ *     DATA_AVAILABLE       `bytes` wait and no RECV is posted; again only after the next RECV (one of 0 bytes will do)
+ *     DRAIN_DEADLINE       drain_ms of a DISCONNECT has passed; with FLUE_WR_DEADLINE_ABORT an RST follows
+ *     SEND_BACKLOG         keep about `bytes` outstanding
+ *     REACHABILITY         of a neighbor: UPDATE it with a newer host_reachability_ms
+ *     PAUSE, UPLOAD_ALL, RESUME   of the queue, from the target's operator: HOLDs and OFFLOADs wait; TERMINATE everything;
+ *                          go on
+ *
+ * Who may  A session may claim a connection whose socket it has shown (flue_claim; flue_socket_offload does), or any, if
+ *          flued was told so of its user (--raw-uid); in both cases only local addresses that --allow-claim names.
+ *
+ * TIME-WAIT is the host's: entering it asks for the upload.  With FLUE_WR_KEEP_TIME_WAIT at OFFLOAD a TERMINATE in
+ *          TIME-WAIT leaves a small record with the target, which answers late FINs for 2MSL (flued --time-wait-ms).
+ */
+
 /* ------------------------------------------------------------------ sessions */
 
 /* What the target does with the connections of a session that ended without TERMINATE: by flue_close, exit or death.
