@@ -103,6 +103,8 @@ def check_include(layer, system, name):
     """Returns what is wrong with an include in a file of `layer`, or None."""
     if name in ("cassert", "assert.h"):
         return "<cassert> vanishes with NDEBUG: use FLUE_ASSERT"
+    if name == "linux/tcp.h":
+        return "its tcp_info is another one than <netinet/tcp.h>'s, under the same name: use that"
     if re.match(r"(rte|bus)_", name):
         allowed = DPDK.get(layer)
         return None if allowed and allowed.fullmatch(name) else f"{layer} may not include <{name}>"

@@ -57,6 +57,7 @@ class Includes(unittest.TestCase):
 
     def test_cassert_and_impure_headers_are_errors(self):
         self.assertTrue(self.found("lib/target/a.cpp", "<cassert>"))
+        self.assertTrue(self.found("lib/host/a.cpp", "<linux/tcp.h>"))
         self.assertTrue(self.found("lib/tcp/a.cpp", "<chrono>"))
         self.assertTrue(self.found("lib/tcp/a.cpp", "<random>"))
         self.assertFalse(self.found("lib/target/a.cpp", "<thread>"))

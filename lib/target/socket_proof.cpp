@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <linux/tcp.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include "base/unique_fd.hpp"
@@ -11,16 +11,6 @@
 namespace flue::target {
 
 namespace {
-
-// The kernel's numbers of TCP states (include/net/tcp_states.h), which tcp_info carries.
-enum KernelState : uint8_t {
-    kernel_established = 1,
-    kernel_fin_wait_1  = 4,
-    kernel_fin_wait_2  = 5,
-    kernel_close_wait  = 8,
-    kernel_last_ack    = 9,
-    kernel_closing     = 11,
-};
 
 template <typename T>
 std::optional<T> get_option(int fd, int level, int name) {
@@ -38,12 +28,12 @@ bool is_synchronized(int fd) {
         return false;
     }
     switch (info->tcpi_state) {
-        case kernel_established:
-        case kernel_fin_wait_1:
-        case kernel_fin_wait_2:
-        case kernel_close_wait:
-        case kernel_last_ack:
-        case kernel_closing:
+        case TCP_ESTABLISHED:
+        case TCP_FIN_WAIT1:
+        case TCP_FIN_WAIT2:
+        case TCP_CLOSE_WAIT:
+        case TCP_LAST_ACK:
+        case TCP_CLOSING:
             return true;
         default:
             return false;

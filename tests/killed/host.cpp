@@ -2,7 +2,7 @@
 
 #include <arpa/inet.h>
 #include <cstring>
-#include <linux/tcp.h>
+#include <netinet/tcp.h>
 #include <stdexcept>
 #include <sys/socket.h>
 #include <thread>
