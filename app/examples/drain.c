@@ -52,7 +52,9 @@ int main(int argc, char **argv)
     if (argc != 4 || getaddrinfo(argv[2], argv[1], &hints, &remote) != 0)
         return 2;
     int connection = socket(remote->ai_family, SOCK_STREAM, 0);
-    if (connect(connection, remote->ai_addr, remote->ai_addrlen) != 0) {
+    const int connected = connect(connection, remote->ai_addr, remote->ai_addrlen);
+    freeaddrinfo(remote);
+    if (connected != 0) {
         perror("connect");
         return 1;
     }
