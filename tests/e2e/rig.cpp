@@ -3,6 +3,7 @@
 #include <chrono>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 
 #include "testbed/telemetry_client.hpp"
 
@@ -32,8 +33,18 @@ nlohmann::json Rig::ask(const std::string& command) const {
     return testbed::TelemetryClient(file_prefix()).ask(command);
 }
 
+/// Two looks that agree: a frame on its way through the target is no leak, nor a baseline.
 nlohmann::json Rig::usage() const {
-    return ask("/flue/usage");
+    nlohmann::json seen = ask("/flue/usage");
+    for (int look = 0; look < 20; ++look) {
+        std::this_thread::sleep_for(std::chrono::milliseconds{10});
+        nlohmann::json again = ask("/flue/usage");
+        if (again == seen) {
+            break;
+        }
+        seen = std::move(again);
+    }
+    return seen;
 }
 
 nlohmann::json Rig::usage_after_settling(const nlohmann::json& baseline) const {
