@@ -31,6 +31,12 @@ uint32_t requests_max(const Options& options) {
     return std::min(options.tcp.limits.send_items / FLUE_SGE_MAX, options.receive_items);
 }
 
+/// is_refusal: the request was not carried out; what was, and then ended early, is none.
+bool is_refusal(uint8_t status) {
+    return status != FLUE_SUCCESS && status != FLUE_PARTIAL_SUCCESS &&
+           status != FLUE_REQUEST_ABORTED && status != FLUE_UPLOAD_IN_PROGRESS;
+}
+
 bool is_well_formed(const flue_wr& wr) {
     constexpr uint8_t known_flags = FLUE_WR_ABORT | FLUE_WR_NO_PUSH | FLUE_WR_KEEP_HELD |
                                     FLUE_WR_DEADLINE_ABORT | FLUE_WR_KEEP_TIME_WAIT |
@@ -148,6 +154,15 @@ void Chimney::Impl::carry_out_on_connection(Instant now,
     }
 }
 
+void Chimney::Impl::post(QueueSlot& slot, const flue_wc& wc) {
+    if (is_refusal(wc.status)) {
+        ++counters.refused_requests;
+        ++counters.refusals[wc.status % counters.refusals.size()];
+        slot.queue->share().count_refusal(wc.status);
+    }
+    slot.queue->complete(wc);
+}
+
 void Chimney::Impl::complete(
     ConnIndex index, uint64_t wr_id, uint8_t opcode, flue_status status, uint32_t bytes) {
     const Connection& connection = connections[index];
@@ -155,25 +170,26 @@ void Chimney::Impl::complete(
     if (slot.lost) {
         return;
     }
-    slot.queue->complete({.wr_id       = wr_id,
-                          .conn        = handle_of(index),
-                          .host_handle = connection.host_handle,
-                          .bytes       = bytes,
-                          .opcode      = opcode,
-                          .status      = static_cast<uint8_t>(status),
-                          .info        = 0});
+    post(slot,
+         {.wr_id       = wr_id,
+          .conn        = handle_of(index),
+          .host_handle = connection.host_handle,
+          .bytes       = bytes,
+          .opcode      = opcode,
+          .status      = static_cast<uint8_t>(status),
+          .info        = 0});
 }
 
 void Chimney::Impl::answer(
     QueueIndex slot, const flue_wr& wr, flue_status status, uint32_t bytes, uint16_t info) {
-    count_refusal(queues[slot].queue->share(), status);
-    queues[slot].queue->complete({.wr_id       = wr.wr_id,
-                                  .conn        = wr.conn,
-                                  .host_handle = wr.host_handle,
-                                  .bytes       = bytes,
-                                  .opcode      = wr.opcode,
-                                  .status      = static_cast<uint8_t>(status),
-                                  .info        = info});
+    post(queues[slot],
+         {.wr_id       = wr.wr_id,
+          .conn        = wr.conn,
+          .host_handle = wr.host_handle,
+          .bytes       = bytes,
+          .opcode      = wr.opcode,
+          .status      = static_cast<uint8_t>(status),
+          .info        = info});
 }
 
 void Chimney::Impl::settle(Instant now, ConnIndex index) {

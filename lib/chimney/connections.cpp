@@ -139,12 +139,6 @@ void Chimney::Impl::relieve(Instant now, QueueSlot& slot) {
     }
 }
 
-void Chimney::Impl::count_refusal(queue::SessionShare& share, flue_status status) {
-    ++counters.refused_requests;
-    ++counters.refusals[static_cast<uint8_t>(status) % counters.refusals.size()];
-    share.count_refusal(static_cast<uint8_t>(status));
-}
-
 const char* to_string(OffloadState state) {
     switch (state) {
         case OffloadState::free:

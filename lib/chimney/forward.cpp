@@ -109,7 +109,6 @@ flue_status Chimney::Impl::process_segment(Instant now,
 
 void Chimney::Impl::forward(Instant now, ConnIndex index, const flue_wr& wr) {
     const auto refuse_with = [&](flue_status status, uint32_t bytes) {
-        count_refusal(share_of(index), status);
         complete(index, wr.wr_id, wr.opcode, status, bytes);
     };
     if (const flue_status status = may_forward(index); status != FLUE_SUCCESS) {

@@ -36,7 +36,8 @@ struct Chimney::Impl {
     /// complete answers a request of the connection, unless its host is gone.
     void complete(
         ConnIndex index, uint64_t wr_id, uint8_t opcode, flue_status status, uint32_t bytes);
-    void count_refusal(queue::SessionShare& share, flue_status status);
+    /// post hands a completion to the host, and counts it if it refuses the request.
+    void post(QueueSlot& slot, const flue_wc& wc);
     /// answer refuses a request that found no connection.
     void answer(QueueIndex slot,
                 const flue_wr& wr,

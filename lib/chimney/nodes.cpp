@@ -208,17 +208,17 @@ void Chimney::Impl::complete_node(
     NodeIndex index, uint64_t wr_id, uint8_t opcode, flue_status status, uint32_t bytes) {
     const Node& node = nodes[index];
     QueueSlot& slot  = queues[node.queue];
-    counters.refused_requests += status != FLUE_SUCCESS ? 1 : 0;
     if (slot.lost) {
         return;
     }
-    slot.queue->complete({.wr_id       = wr_id,
-                          .conn        = handle_of_node(index),
-                          .host_handle = node.host_handle,
-                          .bytes       = bytes,
-                          .opcode      = opcode,
-                          .status      = static_cast<uint8_t>(status),
-                          .info        = 0});
+    post(slot,
+         {.wr_id       = wr_id,
+          .conn        = handle_of_node(index),
+          .host_handle = node.host_handle,
+          .bytes       = bytes,
+          .opcode      = opcode,
+          .status      = static_cast<uint8_t>(status),
+          .info        = 0});
 }
 
 void Chimney::Impl::terminate_node(NodeIndex index, const flue_wr& wr) {

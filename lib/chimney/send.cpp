@@ -163,7 +163,6 @@ void Chimney::Impl::abort(Instant now, ConnIndex index, const flue_wr& wr) {
 
 void Chimney::Impl::refuse(Instant now, ConnIndex index, const flue_wr& wr, flue_status status) {
     Connection& connection = connections[index];
-    count_refusal(share_of(index), status);
     if (connection.state == OffloadState::held) {
         return complete(index, wr.wr_id, wr.opcode, status, 0);
     }

@@ -122,16 +122,15 @@ void Chimney::Impl::finish_tree(const TreeWalk& walk, const flue_wr& wr) {
     uint8_t status         = root.status;
     if (is_offloaded(status)) {
         status = walk.failed == 0 ? FLUE_SUCCESS : FLUE_PARTIAL_SUCCESS;
-    } else {
-        ++counters.refused_requests;
     }
-    queues[walk.slot].queue->complete({.wr_id       = wr.wr_id,
-                                       .conn        = wr.conn,
-                                       .host_handle = wr.host_handle,
-                                       .bytes       = 0,
-                                       .opcode      = wr.opcode,
-                                       .status      = status,
-                                       .info        = static_cast<uint16_t>(root.info)});
+    post(queues[walk.slot],
+         {.wr_id       = wr.wr_id,
+          .conn        = wr.conn,
+          .host_handle = wr.host_handle,
+          .bytes       = 0,
+          .opcode      = wr.opcode,
+          .status      = status,
+          .info        = static_cast<uint16_t>(root.info)});
     for (uint32_t i = 0; i < walk.fresh_count; ++i) {
         environment.replay_held(walk.fresh[i]);  // R24: after the completion
     }

@@ -212,6 +212,30 @@ TEST(ClaimRules, a_range_has_a_family_a_prefix_and_ports) {
     EXPECT_FALSE(range.contains(key));
 }
 
+TEST(Refusals, each_is_counted_by_its_status_whatever_was_asked_for) {
+    World world;
+    const flue_conn conn = world.offload();
+    flue_wr tree         = World::request(FLUE_OP_OFFLOAD, FLUE_NO_CONN, 1);
+    tree.object          = FLUE_TREE;
+    const flue_sge tiny  = world.room(4, 4096);
+    world.post(tree);
+    world.post(World::request(FLUE_OP_UPDATE, conn, 2));
+    world.post(World::request(FLUE_OP_INVALIDATE, conn, 3, tiny));
+    world.post(World::request(FLUE_OP_FORWARD, conn, 4, tiny));
+    world.post(World::request(FLUE_OP_QUERY, conn, 5, tiny));
+    world.post(World::request(FLUE_OP_RELEASE, conn, 6));
+    world.post(World::request(FLUE_OP_RECV, conn, 7, {.mr = 99, .length = 1, .offset = 0}));
+    world.post_and_run(World::request(FLUE_OP_RECV, conn, 8));  // carried out
+    EXPECT_EQ(world.poll().size(), 8u);
+    const auto& counters = world.chimney().counters();
+    EXPECT_EQ(counters.refusals[FLUE_BAD_REQUEST], 3u);
+    EXPECT_EQ(counters.refusals[FLUE_BAD_LENGTH], 2u);
+    EXPECT_EQ(counters.refusals[FLUE_INVALID_STATE], 1u);
+    EXPECT_EQ(counters.refusals[FLUE_BAD_REGION], 1u);
+    EXPECT_EQ(counters.refused_requests, 7u);
+    EXPECT_EQ(world.target_queue->share().refusals[FLUE_BAD_LENGTH].get(), 2u);
+}
+
 TEST(Quotas, held_tuples_and_connections_are_bounded_per_session) {
     World world;
     queue::SessionShare& share = world.target_queue->share();
