@@ -24,21 +24,8 @@ namespace {
 
 constexpr uint64_t much = 64 << 20;  ///< more than any socket takes
 
-class Drain : public testing::Test {
+class Drain : public DrainTest {
   protected:
-    static void SetUpTestSuite() { shared_ = std::make_unique<DrainRig>(); }
-
-    static void TearDownTestSuite() {
-        EXPECT_TRUE(shared_->rig().flued().stop(SIGTERM).ok());
-        shared_.reset();
-    }
-
-    void SetUp() override { rig().mark(); }
-
-    void TearDown() override { rig().expect_settled(); }
-
-    static DrainRig& rig() { return *shared_; }
-
     /// A process without any privilege fills the host's socket, hands it over, and is gone.
     /// Returns how many bytes it wrote.
     uint64_t hand_over_and_exit(Descriptor host, const Terms& terms = {}) {
@@ -70,10 +57,7 @@ class Drain : public testing::Test {
     const Pattern received_{2};
 
   private:
-    static std::unique_ptr<DrainRig> shared_;
 };
-
-std::unique_ptr<DrainRig> Drain::shared_;
 
 class DrainFamilies : public Drain, public testing::WithParamInterface<bool> {};
 

@@ -23,21 +23,8 @@ namespace {
 
 constexpr uint64_t stream_bytes = 3 << 20;
 
-class DrainPrograms : public testing::Test {
+class DrainPrograms : public DrainTest {
   protected:
-    static void SetUpTestSuite() { shared_ = std::make_unique<DrainRig>(); }
-
-    static void TearDownTestSuite() {
-        EXPECT_TRUE(shared_->rig().flued().stop(SIGTERM).ok());
-        shared_.reset();
-    }
-
-    void SetUp() override { rig().mark(); }
-
-    void TearDown() override { rig().expect_settled(); }
-
-    static DrainRig& rig() { return *shared_; }
-
     /// Runs an example of which the remote gets a file, and compares.
     void expect_example_delivers(const std::string& program) {
         Descriptor listener = inside(rig().rig().bottle().remote(), [] {
@@ -79,10 +66,7 @@ class DrainPrograms : public testing::Test {
     const Pattern stream_{7};
 
   private:
-    static std::unique_ptr<DrainRig> shared_;
 };
-
-std::unique_ptr<DrainRig> DrainPrograms::shared_;
 
 testbed::ChildExit flue(std::vector<std::string> arguments) {
     arguments.insert(arguments.begin(), {e2e::flue_program, "drain", "--socket", socket_path});

@@ -31,23 +31,12 @@ namespace {
 constexpr uint64_t much = 64 << 20;
 
 /// Refused sockets: each stays with its owner, with its bytes, and works.
-class DrainRefusal : public testing::Test {
+class DrainRefusal : public DrainTest {
   protected:
-    static void SetUpTestSuite() { shared_ = std::make_unique<DrainRig>(); }
-
-    static void TearDownTestSuite() {
-        EXPECT_TRUE(shared_->rig().flued().stop(SIGTERM).ok());
-        shared_.reset();
-    }
-
-    void SetUp() override { rig().mark(); }
-
     void TearDown() override {
         EXPECT_EQ(rig().count_since_mark("accepted"), 0u);
-        rig().expect_settled();
+        DrainTest::TearDown();
     }
-
-    static DrainRig& rig() { return *shared_; }
 
     /// The bytes in the socket and more go through the kernel, both ways, and then the FINs.
     void expect_works(SocketPair pair, uint64_t queued_bytes) {
@@ -80,10 +69,7 @@ class DrainRefusal : public testing::Test {
     }
 
   private:
-    static std::unique_ptr<DrainRig> shared_;
 };
-
-std::unique_ptr<DrainRig> DrainRefusal::shared_;
 
 Descriptor internet_socket(int type) {
     return Descriptor{::socket(AF_INET, type | SOCK_CLOEXEC, 0)};

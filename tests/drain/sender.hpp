@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -89,6 +90,26 @@ class DrainRig {
     e2e::Rig rig_;
     nlohmann::json baseline_ = usage();
     nlohmann::json mark_     = rig_.ask("/flue/drains");
+};
+
+/// DrainTest is a test on a rig that a whole suite shares, and that it leaves as it was.
+class DrainTest : public testing::Test {
+  protected:
+    static void SetUpTestSuite() { shared_ = std::make_unique<DrainRig>(); }
+
+    static void TearDownTestSuite() {
+        EXPECT_TRUE(shared_->rig().flued().stop(SIGTERM).ok());
+        shared_.reset();
+    }
+
+    void SetUp() override { rig().mark(); }
+
+    void TearDown() override { rig().expect_settled(); }
+
+    static DrainRig& rig() { return *shared_; }
+
+  private:
+    static inline std::unique_ptr<DrainRig> shared_;
 };
 
 /// wait_until tries until something holds, for at most 30 s.

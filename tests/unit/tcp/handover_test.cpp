@@ -483,22 +483,8 @@ TEST(Adopt, nothing_is_probed_when_another_timer_ends_the_connection_at_the_same
     EXPECT_TRUE(rig.sent().empty());
 }
 
-TEST(Snapshot, R11_gives_back_what_adopt_was_given) {
-    Rig rig;
-    Delegated given           = Rig::established();
-    given.snd_nxt             = Rig::local(2'000);
-    given.snd_max             = Rig::local(4'000);
-    given.ssthresh            = 7'000;
-    given.ts_recent           = 42;
-    given.ts_time             = 4'711;
-    given.retransmit_count    = 2;
-    given.total_rt_ms         = 600;
-    given.retransmit_delta_ms = 350;
-    given.ts_recent_age_ms    = 90;
-    rig.state                 = given;
-    rig.reach(established);
-    Delegated taken;
-    rig.engine.snapshot(rig.now, Rig::conn, taken);
+/// What travels with a connection unchanged.
+void expect_same(const Delegated& taken, const Delegated& given) {
     EXPECT_EQ(taken.state, given.state);
     EXPECT_EQ(taken.rcv_nxt, given.rcv_nxt);
     EXPECT_EQ(taken.rcv_wnd, given.rcv_wnd);
@@ -518,6 +504,25 @@ TEST(Snapshot, R11_gives_back_what_adopt_was_given) {
     EXPECT_EQ(taken.total_rt_ms, given.total_rt_ms);
     EXPECT_EQ(taken.retransmit_count, given.retransmit_count);
     EXPECT_EQ(taken.retransmit_delta_ms, given.retransmit_delta_ms);
+}
+
+TEST(Snapshot, R11_gives_back_what_adopt_was_given) {
+    Rig rig;
+    Delegated given           = Rig::established();
+    given.snd_nxt             = Rig::local(2'000);
+    given.snd_max             = Rig::local(4'000);
+    given.ssthresh            = 7'000;
+    given.ts_recent           = 42;
+    given.ts_time             = 4'711;
+    given.retransmit_count    = 2;
+    given.total_rt_ms         = 600;
+    given.retransmit_delta_ms = 350;
+    given.ts_recent_age_ms    = 90;
+    rig.state                 = given;
+    rig.reach(established);
+    Delegated taken;
+    rig.engine.snapshot(rig.now, Rig::conn, taken);
+    expect_same(taken, given);
     EXPECT_EQ(taken.ka_delta_ms, -1);
     EXPECT_EQ(taken.recover, given.recover);
 }
@@ -574,31 +579,13 @@ TEST(Snapshot, R11_R12_a_second_engine_says_what_the_first_one_said_in_every_sta
         ASSERT_EQ(second.adopt(), Engine::Refusal::none);
         Delegated taken;
         second.engine.snapshot(second.now, Rig::conn, taken);
-        EXPECT_EQ(taken.state, given.state);
-        EXPECT_EQ(taken.rcv_nxt, given.rcv_nxt);
-        EXPECT_EQ(taken.rcv_wnd, given.rcv_wnd);
-        EXPECT_EQ(taken.snd_una, given.snd_una);
-        EXPECT_EQ(taken.snd_nxt, given.snd_nxt);
-        EXPECT_EQ(taken.snd_max, given.snd_max);
-        EXPECT_EQ(taken.snd_wnd, given.snd_wnd);
-        EXPECT_EQ(taken.max_snd_wnd, given.max_snd_wnd);
-        EXPECT_EQ(taken.snd_wl1, given.snd_wl1);
-        EXPECT_EQ(taken.cwnd, given.cwnd);
-        EXPECT_EQ(taken.ssthresh, given.ssthresh);
-        EXPECT_EQ(taken.srtt_us_x8, given.srtt_us_x8);
-        EXPECT_EQ(taken.rttvar_us_x4, given.rttvar_us_x4);
-        EXPECT_EQ(taken.ts_recent, given.ts_recent);
-        EXPECT_EQ(taken.ts_recent_age_ms, given.ts_recent_age_ms);
-        EXPECT_EQ(taken.ts_time, given.ts_time);
-        EXPECT_EQ(taken.total_rt_ms, given.total_rt_ms);
+        expect_same(taken, given);
         EXPECT_EQ(taken.dup_ack_count, given.dup_ack_count);
-        EXPECT_EQ(taken.retransmit_count, given.retransmit_count);
         EXPECT_EQ(taken.backoff, given.backoff);
         EXPECT_EQ(taken.recovery, given.recovery);
         EXPECT_TRUE(taken.recover == given.recover || !given.recovery);
         EXPECT_EQ(taken.ka_probes_unanswered, given.ka_probes_unanswered);
         EXPECT_EQ(taken.ka_delta_ms, given.ka_delta_ms);
-        EXPECT_EQ(taken.retransmit_delta_ms, given.retransmit_delta_ms);
     }
 }
 
