@@ -140,9 +140,9 @@ class Engine {
     /// Until sends have been posted up to snd_max, the connection emits nothing but what posted
     /// data allows. A FIN that the giver had sent (fin_wait_1, closing, last_ack) keeps its place
     /// before snd_max and needs no item, but may be given one.  The first ACK after adopt is sent
-    /// at once (quick ACK). What no giver may know is learned: ts_recent 0, cwnd 0, srtt 0. Pre:
-    /// index < limits.connections, not in use. Returns none, or why not: Refusal::state (closed,
-    /// time_wait or impossible numbers).
+    /// at once (quick ACK).  What no giver may know is learned: ts_recent 0, cwnd 0, srtt 0.
+    /// Pre: index < limits.connections, not in use.
+    /// Returns none, or why not: Refusal::state (closed, time_wait or impossible numbers).
     enum class Refusal : uint8_t { none, state, items };
     [[nodiscard]] Refusal adopt(Instant now,
                                 ConnIndex index,
