@@ -43,8 +43,10 @@ class TimerWheel {
             present_ = now;
         }
         const uint32_t due = owner.timer_due(index);
-        const bool ahead   = static_cast<int32_t>(due - present_) > 0;
-        place(owner, index, ahead ? due : present_ + 1);
+        // From `now`, of which the wheel may be behind: from there a timer may lie further ahead
+        // than half of all ticks.
+        const int64_t ahead = int64_t{static_cast<int32_t>(due - now)} + (now - present_);
+        place(owner, index, ahead > 0 ? due : present_ + 1);
         ++count_;
     }
 

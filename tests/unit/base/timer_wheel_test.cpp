@@ -144,4 +144,15 @@ TEST(TimerWheel, random_timers_fire_exactly_when_a_sorted_map_says) {
     }
 }
 
+TEST(TimerWheel, timer_as_far_ahead_as_may_be_waits_though_the_wheel_lags_behind_the_clock) {
+    constexpr uint32_t lag = 10'000;
+    Timers timers(2, 7);
+    timers.add(0, 2 * lag);  // keeps the wheel where it is
+    timers.now += lag;
+    timers.add(1, INT32_MAX);
+    EXPECT_TRUE(timers.advance(timers.now).empty());
+    EXPECT_EQ(timers.advance(timers.now + lag), std::vector<uint32_t>{0});
+    EXPECT_EQ(timers.advance(timers.now + (INT32_MAX - lag)), std::vector<uint32_t>{1});
+}
+
 }  // namespace flue
