@@ -5,7 +5,9 @@
  *   1. Connect a Unix SOCK_SEQPACKET socket to the target's (flued's option --socket).
  *   2. Send one struct flue_drain_message on it, with the connected TCP socket beside it
  *      (SCM_RIGHTS).
- *   3. Exit, or wait for the answer: the same message with `status` and `error`.
+ *   3. Exit, or wait for the answer: the same message with `status` and `error`.  A target that
+ *      lets nobody of this user in says so at once: then sending fails with EPIPE, and the answer,
+ *      of another type, is there.
  *
  * With FLUE_DRAIN_OK the target has the connection.  It sends everything that was written to the
  * socket and is not acknowledged, then a FIN, and closes.  All other descriptors of the socket

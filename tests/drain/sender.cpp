@@ -68,7 +68,8 @@ void send_drain(int target, std::span<const int> fds, const Terms& terms) {
         rights->cmsg_len     = CMSG_LEN(fds.size_bytes());
         std::memcpy(CMSG_DATA(rights), fds.data(), fds.size_bytes());
     }
-    if (::sendmsg(target, &parts, MSG_NOSIGNAL) != sizeof(message)) {
+    // EPIPE: it was refused before it was read, and the answer is there.
+    if (::sendmsg(target, &parts, MSG_NOSIGNAL) != sizeof(message) && errno != EPIPE) {
         throw_errno("sending to the target");
     }
 }
