@@ -165,7 +165,10 @@ void Chimney::Impl::make_orphan(Instant now, ConnIndex index) {
 
 void Chimney::Impl::settle_orphan(Instant now, ConnIndex index) {
     Connection& connection = connections[index];
-    const bool wants_fin   = (connection.flags & (flag_reset | flag_send_closed)) == 0;
+    const tcp::State state = engine.state(index);
+    const bool gave_up     = engine.upload_reason(index) != tcp::UploadReason::none;
+    const bool is_over   = state == tcp::State::closed || state == tcp::State::time_wait || gave_up;
+    const bool wants_fin = !is_over && (connection.flags & (flag_reset | flag_send_closed)) == 0;
     // Died between OFFLOAD and the SENDs for what the kernel had sent: only the peer can have those
     // bytes.
     const bool may_have_fin = engine.missing_bytes(index) == 0 || engine.forgo_missing(index);
@@ -173,9 +176,6 @@ void Chimney::Impl::settle_orphan(Instant now, ConnIndex index) {
         return settle_later(index);
     }
     engine.consume(now, index, engine.readable(index));  // nobody is left to read it
-    const tcp::State state = engine.state(index);
-    const bool gave_up     = engine.upload_reason(index) != tcp::UploadReason::none;
-    const bool is_over = state == tcp::State::closed || state == tcp::State::time_wait || gave_up;
     if (is_over) {
         connection.flags |= flag_stopped;  // what is not acknowledged never will be
     }

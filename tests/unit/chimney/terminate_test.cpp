@@ -206,6 +206,28 @@ TEST(HostLoss, a_peer_that_never_acknowledges_unposted_bytes_does_not_keep_them_
     EXPECT_EQ(world.sent_with(tcp_rst), 0u);
 }
 
+TEST(HostLoss, a_connection_that_stands_still_needs_no_item_for_a_fin) {
+    Options options               = World::options();
+    options.sessions              = 1;
+    options.tcp.limits.send_items = 4;
+    World world(256, options);
+    const flue_conn conn = world.offload();
+    for (uint64_t id = 2; id < 4; ++id) {  // every item there is
+        flue_wr wr   = World::request(FLUE_OP_SEND, conn, id, world.put("abc", 4096));
+        wr.sge[1]    = wr.sge[0];
+        wr.sge_count = 2;
+        world.post_and_run(wr);
+    }
+    EXPECT_EQ(world.chimney().engine().free_items(), 0u);
+    world.target_queue->abandon();
+    world.chimney().lose(world.now, *world.target_queue, HostLoss::drain);
+    world.run();
+    EXPECT_FALSE(world.chimney().detachable(*world.target_queue));
+    world.peer_sends(peer_seq, our_seq, tcp_syn | tcp_ack);  // ends it: nothing is acknowledged now
+    EXPECT_TRUE(world.chimney().detachable(*world.target_queue));
+    EXPECT_EQ(world.chimney().usage().tcp.send_items, 0u);
+}
+
 TEST(HostLoss, abort_resets_and_frees) {
     World world;
     const flue_conn conn = world.offload();
