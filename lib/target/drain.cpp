@@ -1,10 +1,9 @@
 #include "target/drain.hpp"
 
-#include <atomic>
-#include <pthread.h>
 #include <sys/socket.h>
-#include <unistd.h>
 #include <utility>
+
+#include "target/socket_proof.hpp"
 
 namespace flue::target {
 
@@ -15,42 +14,6 @@ using queue::SessionStatus;
 namespace {
 
 constexpr auto known_flags = static_cast<uint32_t>(queue::DrainFlag::abort_at_deadline);
-
-/// Closings that wait, in a thread each.  Past this SO_LINGER is switched off: a sender who has
-/// had so many sockets refused and closed may not hold others up.
-constexpr int closings_max = 16;
-std::atomic<int> closings{0};
-
-bool lingers(int fd) {
-    linger value{};
-    socklen_t length = sizeof(value);
-    return ::getsockopt(fd, SOL_SOCKET, SO_LINGER, &value, &length) == 0 && value.l_onoff != 0 &&
-           value.l_linger > 0;
-}
-
-void* close_and_count(void* fd) {
-    ::close(static_cast<int>(reinterpret_cast<intptr_t>(fd)));
-    closings.fetch_sub(1, std::memory_order_relaxed);
-    return nullptr;
-}
-
-void close_without_waiting(UniqueFd fd) {
-    if (!lingers(fd.get())) {
-        return;
-    }
-    pthread_t thread{};
-    if (closings.fetch_add(1, std::memory_order_relaxed) < closings_max &&
-        pthread_create(&thread,
-                       nullptr,
-                       close_and_count,
-                       reinterpret_cast<void*>(static_cast<intptr_t>(fd.get()))) == 0) {
-        (void)fd.release();
-        pthread_detach(thread);
-        return;
-    }
-    closings.fetch_sub(1, std::memory_order_relaxed);
-    queue::let_go(fd.get());
-}
 
 }  // namespace
 

@@ -50,11 +50,11 @@ void Session::claim(const Message& request, UniqueFd socket) {
     const auto key =
         parts_.network ? prove_socket(socket.get(), *parts_.network) : SessionStatus::bad_socket;
     if (!key.ok()) {
-        queue::let_go(socket.get());
+        close_without_waiting(std::move(socket));
         return reply(request, key.error());
     }
     if (!parts_.options->permissions.claim_rules.allow(key.value())) {
-        queue::let_go(socket.get());
+        close_without_waiting(std::move(socket));
         return reply(request, SessionStatus::not_permitted);
     }
     const uint32_t worker = parts_.steering->owner(key.value());
@@ -68,12 +68,12 @@ void Session::claim(const Message& request, UniqueFd socket) {
 }
 
 void Session::finish_claim() {
-    const Claim claim = std::move(*wait_->claim);
-    Message answer    = wait_->request;
+    Claim claim    = std::move(*wait_->claim);
+    Message answer = wait_->request;
     wait_.reset();
     const auto key       = prove_socket(claim.socket.get(), *parts_.network);
     const bool is_theirs = key.ok() && key.value() == claim.key;
-    queue::let_go(claim.socket.get());
+    close_without_waiting(std::move(claim.socket));
     auto status = SessionStatus::ok;
     if (claim.status != FLUE_SUCCESS) {
         status       = session_status(claim.status);

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "base/result.hpp"
+#include "base/unique_fd.hpp"
 #include "queue/session_protocol.hpp"
 #include "wire/fields.hpp"
 
@@ -18,5 +19,9 @@ std::optional<uint64_t> own_network();
 /// anybody makes namespaces of his own and sockets with any addresses in them.  Any descriptor is
 /// legal.  Errors: bad_socket.  Cost: some system calls; none waits for anybody.
 Result<wire::FlowKey, queue::SessionStatus> prove_socket(int fd, uint64_t network);
+
+/// close_without_waiting closes a socket that was shown, with its options as they are: they are its
+/// owner's, who may have it still.  Where he has not, SO_LINGER would have close() wait.
+void close_without_waiting(UniqueFd fd);
 
 }  // namespace flue::target

@@ -198,7 +198,15 @@ TEST_F(TargetTest, what_proves_nothing_is_refused_by_name) {
         const std::array connected = {pair.client.get()};
         const std::array listening = {pair.listener.get()};
         EXPECT_EQ(host.status({}, MessageType::claim, listening), SessionStatus::bad_socket);
+        const linger minutes{.l_onoff = 1, .l_linger = 600};
+        linger now{};
+        socklen_t length = sizeof(now);
+        ASSERT_EQ(::setsockopt(connected[0], SOL_SOCKET, SO_LINGER, &minutes, sizeof(minutes)), 0);
         EXPECT_EQ(host.status({}, MessageType::claim, connected), SessionStatus::not_permitted);
+        ASSERT_EQ(::getsockopt(connected[0], SOL_SOCKET, SO_LINGER, &now, &length), 0);
+        EXPECT_EQ(now.l_linger, 600) << "options are the owner's";
+        const linger none{};
+        ::setsockopt(connected[0], SOL_SOCKET, SO_LINGER, &none, sizeof(none));
         host.send({}, MessageType::claim);
         EXPECT_TRUE(host.closed_by_target());
     });
