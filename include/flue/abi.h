@@ -221,7 +221,15 @@ enum flue_tcp_state {
 enum flue_const_flag {
     FLUE_CONST_TIMESTAMPS     = 0x01,
     FLUE_CONST_SACK           = 0x02,
-    FLUE_CONST_WINDOW_SCALING = 0x04
+    FLUE_CONST_WINDOW_SCALING = 0x04,
+    FLUE_CONST_ECN            = 0x08 /* negotiated with the SYN.  RFC 3168 */
+};
+
+enum flue_congestion { /* congestion control */
+    FLUE_CONGESTION_DEFAULT = 0, /* the target's: flued --congestion */
+    FLUE_CONGESTION_CUBIC   = 1, /* RFC 9438 */
+    FLUE_CONGESTION_NEWRENO = 2, /* RFC 5681, 6582 */
+    FLUE_CONGESTION_DCTCP   = 3  /* RFC 8257; needs FLUE_CONST_ECN */
 };
 
 enum flue_cached_flag {
@@ -273,7 +281,8 @@ struct flue_state {
     uint8_t ttl;          /* or hop limit; not 0 */
     uint8_t tos;          /* or traffic class */
     uint8_t ka_probe_count; /* unanswered probes that end the connection; 0 = 10 */
-    uint16_t reserved;
+    uint8_t congestion;     /* enum flue_congestion; fixed at OFFLOAD */
+    uint8_t reserved;
     uint32_t flow_label;     /* 20 bits */
     uint32_t rcv_wnd_max;    /* bytes, not 0: the receive window when nothing waits.  InitialRcvWnd */
     uint32_t ka_timeout_ms;  /* idle time before the first keepalive probe; 0 = 2 hours */

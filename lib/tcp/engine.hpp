@@ -33,6 +33,8 @@ struct Options {
     uint32_t window_probes_max = 15;           ///< in a persist round.  R90
     uint32_t fin_wait_2_us     = 120'000'000;  ///< R91
     uint32_t time_wait_us      = 60'000'000;   ///< 2MSL
+    CongestionControl congestion = CongestionControl::cubic;
+    bool pacing                  = false;  ///< spread a window over a round trip
     uint32_t quantum_bytes =
         64 * 1024;  ///< one connection's share before the next ready one has its turn
 };
@@ -94,15 +96,20 @@ struct Delegated {
     std::array<wire::SackRange, wire::sack_ranges_max> sack{};
 };
 
+/// Numbers of enum flue_congestion.
+enum class CongestionControl : uint8_t { unspecified = 0, cubic = 1, newreno = 2, dctcp = 3 };
+
 /// Constant and cached variables that the engine needs.
 struct Parameters {
-    bool timestamps        = false;
-    bool sack              = false;
-    bool nagle             = false;
-    bool keep_alive        = false;
-    uint8_t snd_wind_shift = 0;
-    uint8_t rcv_wind_shift = 0;
-    uint8_t ka_probe_count = 0;
+    bool timestamps              = false;
+    bool sack                    = false;
+    bool nagle                   = false;
+    bool keep_alive              = false;
+    bool ecn                     = false;                           ///< negotiated.  RFC 3168
+    CongestionControl congestion = CongestionControl::unspecified;  ///< adopt: the options' then
+    uint8_t snd_wind_shift       = 0;
+    uint8_t rcv_wind_shift       = 0;
+    uint8_t ka_probe_count       = 0;
     uint16_t mss =
         536;  ///< bytes of TCP payload with no options: min(path MTU - IP - 20, remote MSS)
     uint32_t rcv_wnd_max    = 256 * 1024;

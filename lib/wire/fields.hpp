@@ -59,6 +59,7 @@ struct TcpFields {
     uint8_t flags               = 0;  ///< TcpFlags
     bool has_timestamps         = false;
     bool congestion_experienced = false;  ///< the IP header's ECN field is CE (in); unused out
+    bool ecn_capable            = false;  ///< the IP header's ECN field is to be ECT(0) (out)
     uint8_t sack_count          = 0;      ///< in [0, sack_ranges_max]
     uint32_t ts_val             = 0;
     uint32_t ts_ecr             = 0;
