@@ -22,6 +22,9 @@ struct Limits {
     uint32_t reassembly_chunks_per_connection = 64;
 };
 
+/// Numbers of enum flue_congestion.
+enum class CongestionControl : uint8_t { unspecified = 0, cubic = 1, newreno = 2, dctcp = 3 };
+
 struct Options {
     Limits limits;
     uint64_t seed               = 1;
@@ -95,9 +98,6 @@ struct Delegated {
     uint8_t sack_count = 0;  ///< what the peer reported: NewReno has no use for it and learns none
     std::array<wire::SackRange, wire::sack_ranges_max> sack{};
 };
-
-/// Numbers of enum flue_congestion.
-enum class CongestionControl : uint8_t { unspecified = 0, cubic = 1, newreno = 2, dctcp = 3 };
 
 /// Constant and cached variables that the engine needs.
 struct Parameters {
