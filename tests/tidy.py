@@ -44,7 +44,7 @@ FILE_LINES = 600
 # because the file is gone or has a test now, is an error.
 UNTESTED_BECAUSE = {
     "every test of tests/unit/tcp goes through it": """
-        lib/tcp/drops.cpp lib/tcp/engine.cpp lib/tcp/invariants.cpp lib/tcp/newreno.cpp""",
+        lib/tcp/drops.cpp lib/tcp/engine.cpp lib/tcp/invariants.cpp""",
     "queue_memory_test and region_memory_test map with it": """
         lib/queue/mapping.cpp""",
     "tests/queue runs it against a target in another process": """

@@ -25,14 +25,31 @@ void Engine::Impl::close(Conn c) {
     c.tcb.timers_off();
     c.tcb.settle_all_but(pending_reset);
     drop_reassembly(c);
+    drop_spans(c);
 }
 
 /// Spec: R74, R76, R78
 void Engine::Impl::abort(Conn c) {
+    c.cold.recover = min(next_seq(c), c.tcb.snd_una + c.tcb.snd_wnd);
     if (c.tcb.state != closed) {
         close(c);
     }
+    c.tcb.request(pending_answer);
     queue_urgent(c, pending_reset);
+}
+
+/// A peer that lacks what was sent before our RST answers it with a challenge ACK (RFC 5961 §3.2):
+/// that one gets an RST with the number that it says it waits for, as from any closed TCP.  What
+/// was under way before our RST could be taken is not answered.
+/// Spec: RFC 9293 §3.10.7.1
+void Engine::Impl::reset_again(Conn c, const Arrival& a) {
+    const wire::TcpFields& fields = a.segment.tcp;
+    const bool answers = (fields.flags & wire::tcp_ack) != 0 && (fields.flags & wire::tcp_rst) == 0;
+    if (c.tcb.has(pending_answer) && answers && fields.ack != c.cold.recover &&
+        fields.ack <= c.tcb.snd_max && fields.ack >= c.tcb.snd_una - c.cold.max_snd_wnd) {
+        c.cold.recover = fields.ack;
+        queue_urgent(c, pending_reset);
+    }
 }
 
 void Engine::Impl::stop(Conn c) {

@@ -2,28 +2,46 @@
 
 #include <cstdint>
 
+#include "tcp/engine.hpp"
 #include "tcp/tcb.hpp"
 
 namespace flue::tcp::congestion {
 
-/// What recovery asks of a congestion control: how cwnd and ssthresh answer to what happened.  One
-/// implementation links today, NewReno; another one is another file with these five functions.
+/// New data was acknowledged while the window was in use.
+struct Acked {
+    uint32_t bytes  = 0;
+    uint32_t now_ms = 0;  ///< modulo 2^32
+};
+
+/// Control is a congestion control: how cwnd and ssthresh answer to what happened.  Slow start,
+/// recovery and timeouts are everybody's; it is chosen for each connection at adopt, and keeps what
+/// it needs in TcbLoss::memory.
+struct Control {
+    const char* name;
+    /// acked: congestion avoidance.
+    void (*acked)(Tcb& tcb, TcbLoss& loss, const Acked& acked);
+    /// lost returns what ssthresh becomes.
+    uint32_t (*lost)(const Tcb& tcb, TcbLoss& loss);
+    /// marked likewise, when the peer says that packets were marked, once a window.
+    uint32_t (*marked)(const Tcb& tcb, TcbLoss& loss);
+    /// echoed, if not null, hears of each ACK of a connection with ECN whether it had ECE.
+    void (*echoed)(const Tcb& tcb, TcbLoss& loss, uint32_t bytes, bool marked);
+};
+
+extern const Control cubic;    ///< RFC 9438
+extern const Control newreno;  ///< RFC 5681
+extern const Control dctcp;    ///< RFC 8257
+
+[[nodiscard]] CongestionControl kind_of(const Tcb& tcb);
+[[nodiscard]] const Control& control_of(const Tcb& tcb);
 
 constexpr uint32_t cwnd_max = 1U << 30;
 
 /// initial_window is what a connection starts with that has no cwnd yet.  Spec: RFC 6928
 [[nodiscard]] uint32_t initial_window(const Tcb& tcb);
 
-/// acknowledged: `bytes` of new data were acknowledged outside of fast recovery; `flight_bytes`
-/// were outstanding before.
-void acknowledged(Tcb& tcb, uint32_t bytes, uint32_t flight_bytes);
-
-/// lost: duplicate ACKs tell of a loss.  Sets ssthresh; the window during recovery is recovery's
-/// business.
-void lost(Tcb& tcb);
-
-/// timed_out: the retransmission timer fired; `first` for this segment.
-void timed_out(Tcb& tcb, bool first);
+/// slow_start grows cwnd by at most two segments an ACK.  Spec: RFC 3465 §2.2
+void slow_start(Tcb& tcb, uint32_t bytes);
 
 /// idled: nothing was sent for longer than a retransmission timeout.  Spec: RFC 5681 §4.1
 void idled(Tcb& tcb);

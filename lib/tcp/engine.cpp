@@ -2,17 +2,31 @@
 
 #include <algorithm>
 
+#include "tcp/congestion.hpp"
 #include "tcp/impl.hpp"
 #include "tcp/rtt.hpp"
 
 namespace flue::tcp {
 
+namespace {
+
+LossArray untouched_losses(uint32_t count) {
+    void* memory = std::aligned_alloc(alignof(TcbLoss), count * sizeof(TcbLoss));
+    FLUE_ASSERT(memory != nullptr || count == 0);
+    return LossArray(static_cast<TcbLoss*>(memory));
+}
+
+}  // namespace
+
 Engine::Impl::Impl(const Options& options_in)
     : options(options_in),
       tcbs(std::make_unique<Tcb[]>(options.limits.connections)),
       colds(std::make_unique<TcbCold[]>(options.limits.connections)),
+      losses(untouched_losses(options.limits.connections)),
       items(options.limits.send_items),
       chunks(options.limits.receive_chunks),
+      spans(options.limits.spans + 2 * options.limits.connections),
+      span_reserve(2 * options.limits.connections),
       reassembly_reserve(std::max(options.limits.receive_chunks / 8, 1U)),
       reader_reserve(options.limits.receive_chunks / 16) {
     FLUE_ASSERT(options.limits.connections < no_index / 2);
@@ -20,7 +34,7 @@ Engine::Impl::Impl(const Options& options_in)
 
 Conn Engine::Impl::at(ConnIndex index) const {
     FLUE_ASSERT(index < options.limits.connections);
-    return Conn{index, tcbs[index], colds[index]};
+    return Conn{index, tcbs[index], colds[index], losses[index]};
 }
 
 void Engine::Impl::clock(Instant present) {
@@ -110,11 +124,7 @@ ItemIndex Engine::Impl::post_send(Conn c, const ByteRef& ref, bool fin) {
         tcb.set(flag_fin_queued);
     }
     notify_acked(c);
-    const bool waited_for = items[index].start <= tcb.snd_una && tcb.snd_una < tcb.snd_end;
-    if (tcb.is(flag_recovery) && waited_for && !tcb.frozen()) {
-        queue_urgent(c, pending_retransmit);  // what the giver had lost has only now come
-    }
-    if (wants_to_send(tcb)) {
+    if (has_work(tcb)) {
         queue_ready(c);
     }
     return index;
@@ -295,8 +305,9 @@ void Engine::pop_item(ConnIndex index, ItemIndex item) {
 }
 
 uint32_t Engine::usable_window(ConnIndex index) const {
-    const Conn c = impl_->at(index);
-    return std::min(c.tcb.cwnd, c.tcb.snd_wnd);
+    const Tcb& tcb = impl_->at(index).tcb;
+    const bool cut = tcb.is(flag_recovery);  // then cwnd is what the next ACK lets out
+    return std::min(cut ? std::max(tcb.cwnd, tcb.ssthresh) : tcb.cwnd, tcb.snd_wnd);
 }
 
 uint32_t Engine::send_backlog(ConnIndex index) const {
@@ -353,6 +364,8 @@ Parameters Engine::parameters(ConnIndex index) const {
             .sack           = c.tcb.is(flag_sack),
             .nagle          = c.tcb.is(flag_nagle),
             .keep_alive     = c.tcb.is(flag_keep_alive),
+            .ecn            = c.tcb.is(flag_ecn),
+            .congestion     = congestion::kind_of(c.tcb),
             .snd_wind_shift = static_cast<uint8_t>(c.tcb.snd_wind_shift()),
             .rcv_wind_shift = static_cast<uint8_t>(c.tcb.rcv_wind_shift()),
             .ka_probe_count = c.cold.ka_probe_count,
@@ -432,13 +445,19 @@ Engine::Info Engine::info(ConnIndex index) const {
             .backlog     = backlog(c.tcb),
             .readable    = c.tcb.readable,
             .mss         = c.tcb.mss,
-            .retransmits = c.cold.retransmits};
+            .retransmits = c.cold.retransmits,
+            .sacked      = c.tcb.has(loss_sacked) ? c.loss.sacked_bytes : 0,
+            .lost        = c.tcb.has(loss_marked) ? c.loss.lost_bytes : 0,
+            .recovering  = c.tcb.is(flag_recovery) || c.tcb.is(flag_timeout),
+            .ecn         = c.tcb.is(flag_ecn),
+            .congestion  = congestion::kind_of(c.tcb)};
 }
 
 Engine::Usage Engine::usage() const {
     return {.connections    = impl_->connection_count,
             .send_items     = impl_->items.used_count(),
-            .receive_chunks = impl_->chunks.used_count()};
+            .receive_chunks = impl_->chunks.used_count(),
+            .spans          = impl_->spans.used_count()};
 }
 
 void Engine::check_invariants(ConnIndex index) const {

@@ -20,6 +20,8 @@ struct Limits {
     uint32_t send_items     = 16384;  ///< posted sends not yet released, all connections together
     uint32_t receive_chunks = 16384;  ///< payloads held: in order and not consumed, or out of order
     uint32_t reassembly_chunks_per_connection = 64;
+    uint32_t spans = 16384;  ///< stretches of data in flight, beside two that each connection has
+    uint32_t spans_per_connection = 4096;
 };
 
 /// Numbers of enum flue_congestion.
@@ -95,7 +97,7 @@ struct Delegated {
     int32_t ka_delta_ms          = -1;     ///< -1 not running, 0 at once.  R12
     int32_t retransmit_delta_ms  = -1;     ///< retransmit, persist or FIN-WAIT-2 timer, by state
     Seq recover;
-    uint8_t sack_count = 0;  ///< what the peer reported: NewReno has no use for it and learns none
+    uint8_t sack_count = 0;  ///< what the peer reported
     std::array<wire::SackRange, wire::sack_ranges_max> sack{};
 };
 
@@ -297,7 +299,13 @@ class Engine {
         uint64_t resets_in              = 0;
         uint64_t timeouts               = 0;
         uint64_t fast_retransmits       = 0;
-        uint64_t challenge_acks         = 0;
+        uint64_t tail_probes            = 0;  ///< RFC 8985 §7
+        uint64_t spurious_recoveries = 0;  ///< undone: F-RTO or D-SACK showed that nothing was lost
+        uint64_t duplicates_reported = 0;  ///< D-SACKs in.  RFC 2883
+        uint64_t sacks_refused       = 0;  ///< SACK ranges outside of what is in flight
+        uint64_t sacks_renounced     = 0;  ///< by the peer, or forgotten at a timeout
+        uint64_t congestion_marks    = 0;  ///< reactions to ECE
+        uint64_t challenge_acks      = 0;
         std::array<uint64_t, drop_count> drops{};
     };
 
@@ -314,18 +322,23 @@ class Engine {
 
     /// What `conns` shows of one connection.
     struct Info {
-        State state          = State::closed;
-        uint32_t cwnd        = 0;
-        uint32_t ssthresh    = 0;
-        uint32_t srtt_us     = 0;
-        uint32_t rto_us      = 0;
-        uint32_t snd_wnd     = 0;
-        uint32_t rcv_wnd     = 0;
-        uint32_t unacked     = 0;
-        uint32_t backlog     = 0;
-        uint32_t readable    = 0;
-        uint16_t mss         = 0;
-        uint32_t retransmits = 0;
+        State state                  = State::closed;
+        uint32_t cwnd                = 0;
+        uint32_t ssthresh            = 0;
+        uint32_t srtt_us             = 0;
+        uint32_t rto_us              = 0;
+        uint32_t snd_wnd             = 0;
+        uint32_t rcv_wnd             = 0;
+        uint32_t unacked             = 0;
+        uint32_t backlog             = 0;
+        uint32_t readable            = 0;
+        uint16_t mss                 = 0;
+        uint32_t retransmits         = 0;
+        uint32_t sacked              = 0;
+        uint32_t lost                = 0;  ///< and not sent again yet
+        bool recovering              = false;
+        bool ecn                     = false;
+        CongestionControl congestion = CongestionControl::unspecified;
     };
 
     [[nodiscard]] Info info(ConnIndex index) const;
@@ -335,6 +348,7 @@ class Engine {
         uint32_t connections    = 0;
         uint32_t send_items     = 0;
         uint32_t receive_chunks = 0;
+        uint32_t spans          = 0;
     };
 
     [[nodiscard]] Usage usage() const;

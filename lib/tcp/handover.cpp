@@ -42,6 +42,7 @@ void set_flags(Tcb& tcb, const Parameters& parameters, const Delegated& given) {
     set_if(parameters.timestamps, flag_timestamps);
     set_if(parameters.sack, flag_sack);
     set_if(parameters.nagle, flag_nagle);
+    set_if(parameters.ecn, flag_ecn);
     set_if(parameters.keep_alive, flag_keep_alive);
     set_if(fin_was_sent(given.state), flag_fin_queued);
     set_if(!peer_may_send(given.state), flag_peer_fin);
@@ -106,7 +107,6 @@ Engine::Refusal Engine::Impl::adopt(ConnIndex index,
     tcb.wind_shifts =
         static_cast<uint8_t>(parameters.snd_wind_shift | (parameters.rcv_wind_shift << 4));
     tcb.snd_una      = state.snd_una;
-    tcb.snd_nxt      = state.snd_nxt;
     tcb.snd_max      = state.snd_max;
     tcb.snd_end      = state.state == State::fin_wait_2 ? state.snd_una - 1 : state.snd_una;
     tcb.snd_wnd      = state.snd_wnd;
@@ -115,6 +115,7 @@ Engine::Refusal Engine::Impl::adopt(ConnIndex index,
     tcb.rttvar_us_x4 = state.rttvar_us_x4;
     tcb.ssthresh     = std::max(state.ssthresh, 2 * tcb.smss());
     tcb.cwnd         = std::clamp(state.cwnd, tcb.smss(), congestion::cwnd_max);
+    tcb.ecn          = static_cast<uint8_t>(static_cast<uint32_t>(control_for(parameters)) << 4U);
     if (state.cwnd == 0) {
         tcb.cwnd = congestion::initial_window(tcb);
     }
@@ -125,7 +126,7 @@ Engine::Refusal Engine::Impl::adopt(ConnIndex index,
     tcb.last_ack_sent = state.rcv_nxt;
     tcb.ts_recent     = state.ts_recent;
     tcb.ts_offset     = state.ts_time - tick;
-    tcb.rtt_time_us   = now_us32();
+    tcb.sent_us       = now_us32();
 
     TcbCold cold;
     cold.urgent_next    = c.cold.urgent_next;
@@ -146,17 +147,86 @@ Engine::Refusal Engine::Impl::adopt(ConnIndex index,
     return Refusal::none;
 }
 
-/// Goes on where the giver was in repairing a loss.
+/// DCTCP is nothing without marks.  RFC 8257 §3
+CongestionControl Engine::Impl::control_for(const Parameters& parameters) const {
+    const bool chosen              = parameters.congestion != CongestionControl::unspecified;
+    const CongestionControl wanted = chosen ? parameters.congestion : options.congestion;
+    const bool blind               = wanted == CongestionControl::dctcp && !parameters.ecn;
+    return blind ? CongestionControl::cubic : wanted;
+}
+
+/// Goes on where the giver was in repairing a loss: what it has sent again is not told from the
+/// rest, so no round trip is measured on it.
 void Engine::Impl::adopt_recovery(Conn c, const Delegated& state) {
     Tcb& tcb                = c.tcb;
     tcb.dup_ack_count       = state.dup_ack_count;
     tcb.retransmit_count    = state.retransmit_count;
     c.cold.backoff          = std::max(state.backoff, state.retransmit_count);
     c.cold.retransmit_since = tick - state.total_rt_ms;
-    if (state.recovery && recovers_something(state)) {
-        tcb.set(flag_recovery);
-        queue_urgent(c, pending_retransmit);
+    if (tcb.snd_una == tcb.snd_max) {
+        return;
     }
+    adopt_scoreboard(c, state);
+    if (state.recovery && recovers_something(state)) {
+        TcbLoss& loss   = c.know();
+        loss.recover_fs = tcb.flight_size();
+        tcb.set(flag_recovery);
+        adopt_holes(c, state);
+    } else if (state.snd_nxt < state.snd_max && tcb.snd_wnd > 0) {
+        c.cold.recover = recovers_something(state) ? state.recover : state.snd_max;
+        tcb.set(flag_timeout);
+    }
+    if (tcb.has(loss_marked)) {
+        queue_ready(c);
+    }
+}
+
+void Engine::Impl::adopt_scoreboard(Conn c, const Delegated& state) {
+    Tcb& tcb = c.tcb;
+    if (state.snd_nxt > tcb.snd_una) {
+        append_span(c, state.snd_nxt);
+        spans[tcb.span_last].flags = span_again;
+    }
+    if (state.snd_nxt < tcb.snd_max) {
+        tcb.span_last        = insert_span(c, tcb.span_last);
+        spans[tcb.span_last] = Span{.end     = tcb.snd_max,
+                                    .sent_us = now_us32(),
+                                    .next    = spans[tcb.span_last].next,
+                                    .flags   = span_lost | span_again};
+        c.know().lost_bytes  = bytes_between(state.snd_nxt, tcb.snd_max);
+        count_fates(c);
+    }
+    for (uint32_t i = 0; tcb.is(flag_sack) && i < state.sack_count; ++i) {
+        const wire::SackRange& range = state.sack.at(i);
+        if (tcb.snd_una < range.start && range.start < range.end && range.end <= tcb.snd_max) {
+            Delivery d;
+            mark_sacked(c, range, d);
+        }
+    }
+}
+
+/// In recovery the first hole is lost, and with SACK all that end below what the peer has reported.
+void Engine::Impl::adopt_holes(Conn c, const Delegated& state) {
+    Seq highest = c.tcb.snd_una;
+    for (uint32_t i = 0; i < state.sack_count; ++i) {
+        highest = max(highest, state.sack.at(i).start);
+    }
+    if (!c.tcb.has(loss_sacked)) {
+        mark_front_lost(c, c.tcb.smss());
+        return;
+    }
+    uint32_t index = c.tcb.span_last;
+    Seq start      = c.tcb.snd_una;
+    while (start < highest) {
+        index      = spans[index].next;
+        Span& span = spans[index];
+        if (!span.is(span_sacked | span_lost) && span.end <= highest) {
+            span.flags = static_cast<uint8_t>(span.flags | span_lost);
+            c.loss.lost_bytes += bytes_between(start, span.end);
+        }
+        start = span.end;
+    }
+    count_fates(c);
 }
 
 void Engine::Impl::adopt_timers(Conn c, const Delegated& state) {
@@ -205,6 +275,17 @@ void Engine::Impl::adopt_keep_alive(Conn c, const Delegated& state) {
     tcb.last_received       = before(heard_at, tcb.last_received) ? heard_at : tcb.last_received;
 }
 
+/// When the retransmission timer would expire, also while its slot serves a shorter purpose: an RTO
+/// after the oldest segment in flight was sent.
+uint32_t Engine::Impl::timeout_due(const Tcb& tcb) const {
+    if (!tcb.runs(timer_is_probe) && !tcb.runs(timer_is_reorder)) {
+        return tcb.retransmit_due;
+    }
+    const uint32_t age_us  = now_us32() - spans[spans[tcb.span_last].next].sent_us;
+    const uint32_t left_us = rto_us(tcb) - std::min(rto_us(tcb), age_us);
+    return tick + ticks_of_us(left_us);
+}
+
 /// Spec: R11, R12, R13
 void Engine::Impl::snapshot(Instant at_time, ConnIndex index, Delegated& state) const {
     const Tcb& tcb           = tcbs[index];
@@ -217,7 +298,7 @@ void Engine::Impl::snapshot(Instant at_time, ConnIndex index, Delegated& state) 
     state.rcv_nxt            = tcb.rcv_nxt;
     state.rcv_wnd            = tcb.rcv_wnd();
     state.snd_una            = tcb.snd_una;
-    state.snd_nxt            = tcb.snd_nxt;
+    state.snd_nxt            = next_seq(Conn{index, tcbs[index], colds[index], losses[index]});
     state.snd_max            = tcb.snd_max;
     state.snd_wnd            = tcb.snd_wnd;
     state.max_snd_wnd        = cold.max_snd_wnd;
@@ -237,7 +318,8 @@ void Engine::Impl::snapshot(Instant at_time, ConnIndex index, Delegated& state) 
     state.ka_probes_unanswered = cold.ka_unanswered;
     state.ka_delta_ms =
         remaining_ms(tcb.runs(timer_keep_alive), keep_alive_expiry(tcb, cold), tick_then);
-    state.retransmit_delta_ms = remaining_ms(timer_travels, tcb.retransmit_due, tick_then);
+    state.retransmit_delta_ms = remaining_ms(timer_travels, timeout_due(tcb), tick_then);
+    state.sack_count          = sacked_ranges(tcb, state.sack);
     state.recover             = cold.recover;
 }
 
@@ -249,6 +331,7 @@ void Engine::Impl::forget(Conn c) {
     }
     drop_reassembly(c);
     consume(c, tcb.readable);
+    drop_spans(c);
     while (tcb.item_last != no_item) {
         pop_item(c, first_item(tcb));
     }

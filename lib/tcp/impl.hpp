@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <span>
@@ -19,6 +20,26 @@ struct Conn {
     ConnIndex index;
     Tcb& tcb;
     TcbCold& cold;
+    TcbLoss& loss;  ///< not to be read unless loss_known
+
+    /// know makes sure that `loss` says something.
+    TcbLoss& know() const;
+};
+
+/// What an ACK tells of: bytes that have arrived and were not known to.
+struct Delivery {
+    uint32_t bytes         = 0;
+    uint32_t acked         = 0;  ///< by which snd_una has moved
+    uint32_t flight_before = 0;
+    uint32_t oldest_rtt_us = 0;  ///< of bytes sent once.  0 = none of them
+    uint32_t sent_us       = 0;  ///< when the segment was sent that was sent last of these
+    Seq end{};                   ///< and where it ends
+    bool any       = false;      ///< sent_us and end mean something
+    bool sacked    = false;      ///< by SACK, some of it
+    bool duplicate = false;      ///< D-SACK.  RFC 2883
+    bool original  = false;      ///< some was thought lost and not sent again
+    bool reordered = false;      ///< some came later than what was sent after it
+    bool lost      = false;      ///< something more is now thought lost
 };
 
 /// A segment on its way through the steps of RFC 9293 §3.10.7.4, cut down to what is new and in the
@@ -56,6 +77,13 @@ struct Batch {
     [[nodiscard]] bool full() const { return count == out.size(); }
 };
 
+/// Memory that nobody touches before it is needed.
+struct FreeMemory {
+    void operator()(TcbLoss* first) const { std::free(first); }
+};
+
+using LossArray = std::unique_ptr<TcbLoss[], FreeMemory>;
+
 struct Engine::Impl {
     explicit Impl(const Options& options_in);
 
@@ -85,6 +113,10 @@ struct Engine::Impl {
     // ------------------------------------------------ handover.cpp
     Refusal adopt(ConnIndex index, const Parameters& parameters, const Delegated& state);
     void adopt_recovery(Conn c, const Delegated& state);
+    void adopt_scoreboard(Conn c, const Delegated& state);
+    void adopt_holes(Conn c, const Delegated& state);
+    [[nodiscard]] CongestionControl control_for(const Parameters& parameters) const;
+    [[nodiscard]] uint32_t timeout_due(const Tcb& tcb) const;
     void adopt_timers(Conn c, const Delegated& state);
     void adopt_keep_alive(Conn c, const Delegated& state);
     void snapshot(Instant at_time, ConnIndex index, Delegated& state) const;
@@ -98,6 +130,7 @@ struct Engine::Impl {
 
     // ------------------------------------------------ invariants.cpp
     void check_invariants(ConnIndex index) const;
+    void check_scoreboard(Conn c) const;
 
     // ------------------------------------------------ input.cpp
     Outcome on_segment(Conn c, const Segment& segment);
@@ -122,8 +155,11 @@ struct Engine::Impl {
 
     // ------------------------------------------------ input_ack.cpp
     Verdict check_ack(Conn c, const Arrival& a);
-    void new_ack(Conn c, Seq ack, const wire::TcpFields& fields);
-    void measure_rtt(Conn c, Seq ack, const wire::TcpFields& fields);
+    void new_ack(Conn c, const wire::TcpFields& fields);
+    void old_ack(Conn c, const Arrival& a);
+    void note_sacks(Conn c, const wire::TcpFields& fields, Delivery& d);
+    [[nodiscard]] bool is_duplicate_report(Conn c, const wire::TcpFields& fields) const;
+    void measure_rtt(Conn c, const Delivery& d, const wire::TcpFields& fields);
     void update_send_window(Conn c, const Arrival& a);
     void notify_acked(Conn c);
     [[nodiscard]] bool fully_acked(const Tcb& tcb, ItemIndex item) const;
@@ -147,21 +183,74 @@ struct Engine::Impl {
     /// free.
     uint32_t take_chunk(Arrival& a);
 
+    // ------------------------------------------------ scoreboard.cpp
+    [[nodiscard]] bool span_free(const Tcb& tcb) const;
+    /// may_append_span: whether new data may go out, seen from the scoreboard.
+    [[nodiscard]] bool may_append_span(const Tcb& tcb) const;
+    uint32_t insert_span(Conn c, uint32_t before);
+    void remove_span(Conn c, uint32_t before);
+    void append_span(Conn c, Seq end);
+    bool split_span(Conn c, uint32_t before, Seq at);
+    void drop_spans(Conn c);
+    static void count_fates(Conn c);
+    [[nodiscard]] static uint32_t pipe(Conn c);
+    void deliver(Conn c, const Span& span, Seq end, uint32_t bytes, Delivery& d) const;
+    void acknowledge_spans(Conn c, Seq ack, Delivery& d);
+    void mark_sacked(Conn c, const wire::SackRange& range, Delivery& d);
+    void mark_front_lost(Conn c, uint32_t bytes);
+    void lose_outstanding(Conn c, bool forget_sacks);
+    [[nodiscard]] Seq find_lost(Conn c, Seq& end) const;
+    void sent_again(Conn c, Seq seq, Seq end);
+    uint8_t sacked_ranges(const Tcb& tcb, std::span<wire::SackRange> out) const;
+
     // ------------------------------------------------ recovery.cpp
     void duplicate_ack(Conn c);
-    /// recovery_ack handles new data acknowledged during fast recovery; returns whether the timer
-    /// is to be restarted.
-    bool recovery_ack(Conn c, uint32_t bytes);
+    /// recover_after_ack is what an ACK means for losses, and for the window.
+    void recover_after_ack(Conn c, Delivery& d);
+    void partial_ack(Conn c, Delivery& d);
+    void enter_recovery(Conn c);
+    void leave_recovery(Conn c);
+    void reduce_proportionally(Conn c, const Delivery& d);
+    void grow_window(Conn c, const Delivery& d);
+    void reduce_at_once(Conn c);
+    void detect_spurious_timeout(Conn c, const Delivery& d);
+    void remember_window(Conn c);
+    void undo_reduction(Conn c);
+    void find_nothing_lost(Conn c);
+    [[nodiscard]] bool has_renounced(Conn c) const;
     void retransmit_timed_out(Conn c);
     void window_probe_timed_out(Conn c);
     [[nodiscard]] bool retransmits_exhausted(Conn c) const;
+
+    // ------------------------------------------------ rack.cpp
+    void note_delivery(Conn c, const Delivery& d);
+    [[nodiscard]] uint32_t reorder_window_us(Conn c) const;
+    void detect_lost(Conn c, Delivery& d);
+    void reorder_timed_out(Conn c);
+    void note_duplicate(Conn c);
+    void start_loss_timer(Conn c);
+    void tail_probe_timed_out(Conn c);
+    void tail_probe_ack(Conn c, const Delivery& d);
+
+    // ------------------------------------------------ ecn.cpp
+    void note_mark(Conn c, const Arrival& a);
+    /// Returns whether the window was reduced.
+    [[nodiscard]] bool note_echo(Conn c, const wire::TcpFields& fields, uint32_t acked);
+    void mark_segment(Conn c, TxSegment& tx, bool new_data);
+
+    // ------------------------------------------------ pacing.cpp
+    [[nodiscard]] uint32_t pace_room(Conn c);
+    void paced(Conn c, uint32_t bytes);
 
     // ------------------------------------------------ output.cpp
     uint32_t transmit(std::span<TxSegment> out);
     /// send_pending and send_data give a connection its turn; they return whether it wants another.
     bool send_pending(Conn c, Batch& batch);
     bool send_data(Conn c, Batch& batch);
-    void send_retransmit(Conn c, Batch& batch);
+    uint32_t send_lost(Conn c, Batch& batch);
+    uint32_t send_new(Conn c, Batch& batch, bool& cut);
+    [[nodiscard]] bool may_send_now(Conn c);
+    void send_tail_probe(Conn c, Batch& batch);
     void send_window_probe(Conn c, Batch& batch);
     void send_reset(Conn c, Batch& batch);
     void send_control(Conn c, Batch& batch, Seq seq, uint32_t flags);
@@ -173,9 +262,15 @@ struct Engine::Impl {
     uint32_t fill_slices(Tcb& tcb, TxSegment& tx, Seq seq, uint32_t bytes) const;
     /// plan_data: what may be sent next; `forced`: even a small segment.
     [[nodiscard]] Plan plan_data(Conn c, bool forced) const;
+    /// What is to be sent again first, from `seq` on.
+    [[nodiscard]] Plan plan_lost(Conn c, Seq& seq) const;
+    /// What of [seq, end), sent before, fits into one segment.
+    [[nodiscard]] Plan plan_again(Conn c, Seq seq, Seq end) const;
+    [[nodiscard]] static uint32_t cwnd_room(Conn c);
     /// watch_output sees to it that what is outstanding, or waits for the window, has a timer.
-    void watch_output(Conn c);
+    void watch_output(Conn c, bool new_data);
     void end_window_probe(Conn c);
+    [[nodiscard]] Seq next_seq(Conn c) const;
     uint16_t select_window(Tcb& tcb) const;
     [[nodiscard]] bool window_update_due(const Tcb& tcb) const;
 
@@ -186,6 +281,7 @@ struct Engine::Impl {
 
     void close(Conn c);
     void abort(Conn c);
+    void reset_again(Conn c, const Arrival& a);
     void stop(Conn c);
     void enter_time_wait(Conn c);
     void receive_fin(Conn c);
@@ -205,6 +301,9 @@ struct Engine::Impl {
 
     void start_timer(Conn c, Timer timer, uint32_t at_tick);
     void start_retransmit_timer(Conn c);
+    void stop_retransmit_timer(Conn c);
+    /// The same slot for another purpose: `kind` is timer_is_probe or timer_is_reorder.
+    void start_retransmit_timer(Conn c, Timer kind, uint32_t delay_us);
     void arm_wheel(Conn c, uint32_t due_tick);
     void run_timers(Conn c);
     void run_state_timer(Conn c);
@@ -214,8 +313,11 @@ struct Engine::Impl {
     Options options;
     std::unique_ptr<Tcb[]> tcbs;
     std::unique_ptr<TcbCold[]> colds;
+    LossArray losses;
     IndexPool<SendItem, &SendItem::next> items;
     IndexPool<Chunk, &Chunk::next> chunks;
+    IndexPool<Span, &Span::next> spans;
+    uint32_t span_reserve;        ///< two for each connection
     uint32_t reassembly_reserve;  ///< chunks that out-of-order data leaves to data in order
     uint32_t
         reader_reserve;  ///< chunks that slow readers leave to connections with nothing to read
@@ -287,7 +389,22 @@ constexpr bool before(uint32_t a, uint32_t b) {
 }
 
 [[nodiscard]] inline bool wants_to_send(const Tcb& tcb) {
-    return send_limit(tcb) > tcb.snd_nxt;
+    return send_limit(tcb) > tcb.snd_max;
+}
+
+/// Something can be sent, as far as the host is concerned: new data, or lost data again.
+[[nodiscard]] inline bool has_work(const Tcb& tcb) {
+    return wants_to_send(tcb) || tcb.has(loss_marked);
+}
+
+inline TcbLoss& Conn::know() const {
+    if (!tcb.has(loss_known)) {
+        loss               = TcbLoss{};
+        loss.min_rtt_us    = tcb.srtt_us_x8 != 0 ? tcb.srtt_us_x8 / 8 : UINT32_MAX;
+        loss.reorder_steps = 1;
+        tcb.set(loss_known, true);
+    }
+    return loss;
 }
 
 }  // namespace flue::tcp

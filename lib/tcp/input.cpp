@@ -18,13 +18,14 @@ bool has_flag(const Arrival& a, uint32_t flag) {
 /// ACK of new data, nothing else going on.  Whatever it does not take, segment_arrives does.
 bool predicted(const Tcb& tcb, const Segment& segment) {
     const wire::TcpFields& fields = segment.tcp;
-    constexpr uint32_t busy = flag_stopped | flag_recovery | flag_challenged | flag_blind_check |
-                              flag_window_probe | flag_ts_unknown;
+    constexpr uint32_t busy =
+        flag_stopped | flag_challenged | flag_blind_check | flag_window_probe | flag_ts_unknown;
     constexpr uint32_t ack_or_psh = wire::tcp_ack | wire::tcp_psh;
 
-    const bool quiet              = tcb.state == established && (tcb.flags & busy) == 0 &&
-                       tcb.dup_ack_count == 0 && tcb.reassembly_first == no_index;
-    const bool plain   = (fields.flags & ~ack_or_psh) == 0 && (fields.flags & wire::tcp_ack) != 0;
+    const bool quiet = tcb.state == established && (tcb.flags & busy) == 0 && !tcb.has(ecn_ce) &&
+                       tcb.reassembly_first == no_index;
+    const bool plain = (fields.flags & ~ack_or_psh) == 0 && (fields.flags & wire::tcp_ack) != 0 &&
+                       !fields.congestion_experienced && fields.sack_count == 0;
     const bool in_line = fields.seq == tcb.rcv_nxt && segment.payload.length <= tcb.rcv_wnd() &&
                          tcb.snd_una <= fields.ack && fields.ack <= tcb.snd_max;
     const bool news   = segment.payload.length > 0 || tcb.snd_una < fields.ack;
@@ -55,7 +56,7 @@ Drop Engine::Impl::receive_predicted(Conn c, Arrival& a) {
     c.tcb.last_received = tick;
     c.tcb.snd_wl1       = fields.seq;
     if (c.tcb.snd_una < fields.ack) {
-        new_ack(c, fields.ack, fields);
+        new_ack(c, fields);
     }
     return a.bytes > 0 ? receive_in_order(c, a) : Drop::none;
 }
@@ -88,6 +89,7 @@ Drop Engine::Impl::segment_arrives(Conn c, Arrival& a) {
 
 Verdict Engine::Impl::check_open(Conn c, const Arrival& a) {
     if (c.tcb.state == closed) {
+        reset_again(c, a);
         return Drop::connection_closed;
     }
     if (c.tcb.is(flag_stopped)) {
@@ -237,6 +239,7 @@ void Engine::Impl::start_blind_check(Conn c) {
 void Engine::Impl::segment_accepted(Conn c, const Arrival& a) {
     Tcb& tcb = c.tcb;
     record_timestamp(c, a);
+    note_mark(c, a);
     tcb.last_received = tick;
     tcb.clear(flag_challenged);
     if (tcb.is(flag_blind_check)) {

@@ -1,6 +1,5 @@
 #include <algorithm>
 
-#include "tcp/congestion.hpp"
 #include "tcp/impl.hpp"
 #include "tcp/rtt.hpp"
 
@@ -41,13 +40,11 @@ Verdict Engine::Impl::check_ack(Conn c, const Arrival& a) {
     }
     if (fields.ack > tcb.snd_una) {
         update_send_window(c, a);
-        new_ack(c, fields.ack, fields);
-    } else if (is_duplicate(tcb, a)) {
-        duplicate_ack(c);
+        new_ack(c, fields);
     } else {
-        update_send_window(c, a);
+        old_ack(c, a);
     }
-    if (wants_to_send(tcb)) {
+    if (has_work(tcb)) {
         queue_ready(c);
     }
     return tcb.state == State::closed ? Verdict{Drop::none} : proceed;
@@ -72,51 +69,97 @@ void Engine::Impl::update_send_window(Conn c, const Arrival& a) {
 }
 
 /// Pre: snd_una < ack <= snd_max.
-void Engine::Impl::new_ack(Conn c, Seq ack, const wire::TcpFields& fields) {
+void Engine::Impl::new_ack(Conn c, const wire::TcpFields& fields) {
     Tcb& tcb = c.tcb;
-    FLUE_ASSERT(tcb.snd_una < ack);
-    FLUE_ASSERT(ack <= tcb.snd_max);
-    measure_rtt(c, ack, fields);
-
-    const uint32_t flight = tcb.flight_size();
-    const uint32_t bytes  = bytes_between(tcb.snd_una, ack);
-    tcb.snd_una           = ack;
-    tcb.snd_nxt           = max(tcb.snd_nxt, ack);
-    tcb.retransmit_count  = 0;
-    tcb.settle(pending_retransmit);
+    FLUE_ASSERT(tcb.snd_una < fields.ack);
+    FLUE_ASSERT(fields.ack <= tcb.snd_max);
+    Delivery d{.acked = bytes_between(tcb.snd_una, fields.ack), .flight_before = tcb.flight_size()};
+    const bool was_troubled = tcb.troubled();
+    const bool reduced      = note_echo(c, fields, d.acked);
+    acknowledge_spans(c, fields.ack, d);
+    measure_rtt(c, d, fields);
+    tcb.retransmit_count = 0;
+    tcb.settle(pending_tail_probe);
     tcb.clear(flag_window_probe);
-
-    bool restart = true;
-    if (tcb.is(flag_recovery)) {
-        restart = recovery_ack(c, bytes);
-    } else {
-        tcb.dup_ack_count = 0;
-        congestion::acknowledged(tcb, bytes, flight);
+    note_sacks(c, fields, d);
+    if (was_troubled || tcb.troubled()) {
+        recover_after_ack(c, d);
+    } else if (!reduced) {
+        grow_window(c, d);
     }
     if (tcb.snd_una == tcb.snd_max) {
-        tcb.timer_off(timer_retransmit);  // RFC 6298 (5.2)
-    } else if (restart) {
-        start_retransmit_timer(c);  // RFC 6298 (5.3)
+        stop_retransmit_timer(c);  // RFC 6298 (5.2)
+    } else if (!tcb.runs(timer_is_reorder)) {
+        start_loss_timer(c);  // RFC 6298 (5.3)
     }
     notify_acked(c);
     if (tcb.snd_una == tcb.snd_max && fin_is_outstanding(tcb.state)) {
         fin_acknowledged(c);
     }
-    if (wants_to_send(tcb)) {
+    if (has_work(tcb)) {
         queue_ready(c);
     }
 }
 
-/// One segment is timed at a time (RFC 6298 §3); after a retransmission, which may not be timed,
-/// timestamps say what the round trip is (RFC 7323 §4.1).
-void Engine::Impl::measure_rtt(Conn c, Seq ack, const wire::TcpFields& fields) {
-    Tcb& tcb = c.tcb;
-    if (tcb.is(flag_rtt_timing)) {
-        if (ack < tcb.rtt_seq) {
-            return;
+/// An ACK of nothing new may change the window, report what has arrived out of order, or just
+/// repeat itself.
+void Engine::Impl::old_ack(Conn c, const Arrival& a) {
+    Tcb& tcb             = c.tcb;
+    const bool duplicate = is_duplicate(tcb, a);
+    update_send_window(c, a);
+    (void)note_echo(c, a.segment.tcp, 0);
+    if (!tcb.is(flag_sack)) {
+        if (duplicate) {
+            duplicate_ack(c);
         }
-        tcb.clear(flag_rtt_timing);
-        rtt::sample(tcb, now_us32() - tcb.rtt_time_us);
+        return;
+    }
+    Delivery d{.flight_before = tcb.flight_size()};
+    note_sacks(c, a.segment.tcp, d);
+    if (d.sacked || d.duplicate || (duplicate && tcb.troubled())) {
+        recover_after_ack(c, d);
+    }
+}
+
+/// A range that cannot be true is refused: it was never sent, or is what the ACK itself says is
+/// missing.  Spec: RFC 2018 §5
+void Engine::Impl::note_sacks(Conn c, const wire::TcpFields& fields, Delivery& d) {
+    const Tcb& tcb = c.tcb;
+    if (!tcb.is(flag_sack)) {
+        return;
+    }
+    for (uint32_t i = 0; i < fields.sack_count; ++i) {
+        const wire::SackRange& range = fields.sack[i];
+        if (i == 0 && is_duplicate_report(c, fields)) {
+            d.duplicate = true;
+            note_duplicate(c);
+        } else if (tcb.snd_una < range.start && range.start < range.end &&
+                   range.end <= tcb.snd_max) {
+            mark_sacked(c, range, d);
+        } else if (range.end > tcb.snd_una || range.start >= range.end) {
+            ++counters.sacks_refused;  // else it is old
+        }
+    }
+}
+
+/// Spec: RFC 2883 §4
+bool Engine::Impl::is_duplicate_report(Conn c, const wire::TcpFields& fields) const {
+    const wire::SackRange& first = fields.sack[0];
+    const bool sane              = first.start < first.end &&
+                      first.start >= c.tcb.snd_una - c.cold.max_snd_wnd &&
+                      first.end <= c.tcb.snd_max;
+    const bool below  = first.end <= fields.ack;
+    const bool inside = fields.sack_count > 1 && fields.sack[1].start <= first.start &&
+                        first.end <= fields.sack[1].end;
+    return sane && (below || inside);
+}
+
+/// Segments sent once are timed (Karn, RFC 6298 §3), the oldest of those acknowledged together;
+/// of others timestamps say what the round trip is (RFC 7323 §4.1).
+void Engine::Impl::measure_rtt(Conn c, const Delivery& d, const wire::TcpFields& fields) {
+    Tcb& tcb = c.tcb;
+    if (d.oldest_rtt_us > 0) {
+        rtt::sample(tcb, d.oldest_rtt_us);
         c.cold.backoff = 0;
         return;
     }

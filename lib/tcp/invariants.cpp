@@ -5,8 +5,7 @@ namespace flue::tcp {
 namespace {
 
 void check_sequence_space(const Tcb& tcb) {
-    FLUE_ASSERT(tcb.snd_una <= tcb.snd_nxt);
-    FLUE_ASSERT(tcb.snd_nxt <= tcb.snd_max);
+    FLUE_ASSERT(tcb.snd_una <= tcb.snd_max);
     FLUE_ASSERT(tcb.rcv_nxt <= tcb.rcv_adv);
     FLUE_ASSERT(tcb.last_ack_sent <= tcb.rcv_nxt);
     FLUE_ASSERT(tcb.flight_size() <= send_backlog_max + 1);
@@ -70,8 +69,11 @@ void Engine::Impl::check_invariants(ConnIndex index) const {
     }
     FLUE_ASSERT(follows(tcb.snd_end));
 
+    if (tcb.state != State::closed) {
+        check_scoreboard(at(index));
+    }
     if (tcb.frozen()) {
-        FLUE_ASSERT((tcb.pending & ~pending_reset) == 0);
+        FLUE_ASSERT((tcb.pending & ~(pending_reset | pending_answer)) == 0);
         return;
     }
     FLUE_ASSERT(tcb.snd_una == tcb.snd_max || tcb.runs(timer_retransmit));
@@ -81,7 +83,31 @@ void Engine::Impl::check_invariants(ConnIndex index) const {
     FLUE_ASSERT(tcb.pending == 0 || with_data || decltype(urgent)::listed(cold));
     FLUE_ASSERT((tcb.timers & ~timer_in_wheel) == 0 || tcb.runs(timer_in_wheel));
     const bool waits = wants_to_send(tcb) && tcb.snd_una == tcb.snd_max;
-    FLUE_ASSERT(!waits || tcb.runs(timer_retransmit) || decltype(ready)::listed(tcb));
+    FLUE_ASSERT(!waits || tcb.runs(timer_retransmit) || tcb.runs(timer_pace) ||
+                decltype(ready)::listed(tcb));
+}
+
+/// The spans cover what is in flight, and their fates add up.
+void Engine::Impl::check_scoreboard(Conn c) const {
+    const Tcb& tcb  = c.tcb;
+    uint32_t sacked = 0;
+    uint32_t lost   = 0;
+    uint32_t index  = tcb.span_last;
+    Seq start       = tcb.snd_una;
+    for (uint32_t i = 0; i < tcb.span_count; ++i) {
+        index            = spans[index].next;
+        const Span& span = spans[index];
+        FLUE_ASSERT(start < span.end);
+        FLUE_ASSERT(!span.is(span_sacked) || !span.is(span_lost));
+        sacked += span.is(span_sacked) ? bytes_between(start, span.end) : 0;
+        lost += span.is(span_lost) ? bytes_between(start, span.end) : 0;
+        start = span.end;
+    }
+    FLUE_ASSERT(start == tcb.snd_max);
+    FLUE_ASSERT(index == tcb.span_last);
+    const bool virtual_sacks = !tcb.is(flag_sack);
+    FLUE_ASSERT(virtual_sacks || sacked == (tcb.has(loss_sacked) ? c.loss.sacked_bytes : 0));
+    FLUE_ASSERT(lost == (tcb.has(loss_marked) ? c.loss.lost_bytes : 0));
 }
 
 }  // namespace flue::tcp

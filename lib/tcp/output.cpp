@@ -47,12 +47,6 @@ Repeats repeats_of(Seq seq, Seq end, Seq snd_max) {
     return seq < snd_max ? Repeats::something : Repeats::nothing;
 }
 
-/// Congestion window, with the segments that the first two duplicate ACKs allow.  Spec: RFC 3042
-uint32_t usable_cwnd(const Tcb& tcb) {
-    const bool limited = !tcb.is(flag_recovery) && tcb.dup_ack_count <= 2;
-    return tcb.cwnd + (limited ? tcb.dup_ack_count * tcb.smss() : 0);
-}
-
 }  // namespace
 
 uint32_t Engine::Impl::transmit(std::span<TxSegment> out) {
@@ -82,8 +76,8 @@ bool Engine::Impl::send_pending(Conn c, Batch& batch) {
     if (tcb.frozen()) {
         return false;
     }
-    if (tcb.has(pending_retransmit)) {
-        send_retransmit(c, batch);
+    if (tcb.has(pending_tail_probe)) {
+        send_tail_probe(c, batch);
     }
     if (tcb.has(pending_probe) && !batch.full()) {
         send_window_probe(c, batch);
@@ -92,11 +86,13 @@ bool Engine::Impl::send_pending(Conn c, Batch& batch) {
         tcb.settle(pending_keep_alive);
         send_control(c, batch, tcb.snd_una - 1, 0);
     }
-    const bool data_follows = decltype(ready)::listed(tcb) && plan_data(c, false).any();
+    Seq seq;
+    const bool data_follows =
+        decltype(ready)::listed(tcb) && (plan_data(c, false).any() || plan_lost(c, seq).any());
     if (tcb.has(pending_ack) && !data_follows && !batch.full()) {
         send_control(c, batch, bare_seq(tcb), 0);
     }
-    watch_output(c);
+    watch_output(c, false);
     return tcb.pending != 0 && batch.full();
 }
 
@@ -105,51 +101,127 @@ bool Engine::Impl::send_data(Conn c, Batch& batch) {
     if (tcb.frozen()) {
         return false;
     }
-    if (tcb.snd_una == tcb.snd_max && now_us32() - tcb.rtt_time_us > rto_us(tcb)) {
+    if (tcb.snd_una == tcb.snd_max && now_us32() - tcb.sent_us > rto_us(tcb)) {
         congestion::idled(tcb);
     }
-    uint32_t sent_bytes = 0;
-    Plan plan           = plan_data(c, false);
-    if (plan.any() && tcb.is(flag_window_probe)) {
+    const bool opened = tcb.is(flag_window_probe) && tcb.snd_wnd > 0;
+    if (opened && (tcb.snd_una < tcb.snd_max || plan_data(c, false).any())) {
         end_window_probe(c);
     }
-    while (plan.any() && sent_bytes < options.quantum_bytes && !batch.full()) {
-        const uint32_t used = emit_data(c, batch, tcb.snd_nxt, plan);
-        const bool cut =
-            used < plan.bytes;  // many small sends: it was not Nagle's kind of small segment
-        tcb.snd_nxt += used;
+    const Seq max_before = tcb.snd_max;
+    uint32_t sent_bytes  = 0;
+    bool more            = true;
+    bool cut             = false;
+    while (more && sent_bytes < options.quantum_bytes && !batch.full()) {
+        uint32_t used = send_lost(c, batch);
+        if (used == 0) {
+            used = send_new(c, batch, cut);
+        }
+        more = used > 0;
         sent_bytes += used;
-        plan = plan_data(c, cut);
     }
-    if (tcb.has(pending_ack) && !plan.any() && !batch.full()) {
+    more = more && !tcb.runs(timer_pace);
+    if (tcb.has(pending_ack) && !more && !batch.full()) {
         send_control(c, batch, bare_seq(tcb), 0);
     }
-    watch_output(c);
-    return plan.any() || tcb.has(pending_ack);
+    watch_output(c, tcb.snd_max > max_before);
+    return more || tcb.has(pending_ack);
+}
+
+/// send_lost sends a segment of what is lost again and returns how much it was.
+uint32_t Engine::Impl::send_lost(Conn c, Batch& batch) {
+    Tcb& tcb = c.tcb;
+    Seq seq;
+    const Plan plan = plan_lost(c, seq);
+    if (!plan.any() || (tcb.has(loss_frto) && c.loss.frto_new_data) || !may_send_now(c)) {
+        return 0;
+    }
+    return emit_data(c, batch, seq, plan);
+}
+
+/// send_new sends a segment of new data; `cut`: the last one was short because it had no room for
+/// more of many small sends, which is not Nagle's kind of small segment.
+uint32_t Engine::Impl::send_new(Conn c, Batch& batch, bool& cut) {
+    Tcb& tcb        = c.tcb;
+    const Plan plan = plan_data(c, cut);
+    if (!plan.any()) {
+        const bool try_lost = tcb.has(loss_frto) && c.loss.frto_new_data && !c.loss.frto_sent;
+        tcb.set(loss_frto, tcb.has(loss_frto) && !try_lost);
+        return try_lost ? send_lost(c, batch) : 0;  // RFC 5682 step 2b: there is nothing new
+    }
+    if (!may_send_now(c)) {
+        return 0;
+    }
+    const uint32_t used = emit_data(c, batch, tcb.snd_max, plan);
+    cut                 = used < plan.bytes;
+    if (tcb.has(loss_frto)) {
+        c.loss.frto_sent = true;
+    }
+    return used;
+}
+
+/// may_send_now: whether pacing lets a segment go; if not, it will with the next tick.
+bool Engine::Impl::may_send_now(Conn c) {
+    if (pace_room(c) > 0) {
+        return true;
+    }
+    start_timer(c, timer_pace, tick + 1);
+    return false;
+}
+
+uint32_t Engine::Impl::cwnd_room(Conn c) {
+    const uint32_t in_pipe = pipe(c);
+    return c.tcb.cwnd - std::min(c.tcb.cwnd, in_pipe);
 }
 
 /// Spec: RFC 9293 §3.8.6.2.1 (sender's SWS avoidance), §3.7.4 (Nagle), R66, R67
 Plan Engine::Impl::plan_data(Conn c, bool forced) const {
     const Tcb& tcb        = c.tcb;
     const Seq limit       = send_limit(tcb);
-    const uint32_t window = room_until(tcb.snd_nxt, tcb.snd_una + tcb.snd_wnd);
-    if (limit <= tcb.snd_nxt || window == 0) {
+    const uint32_t window = room_until(tcb.snd_max, tcb.snd_una + tcb.snd_wnd);
+    if (limit <= tcb.snd_max || window == 0 || !may_append_span(tcb)) {
         return {};
     }
-    const uint32_t data = room_until(tcb.snd_nxt, tcb.snd_end);
-    const uint32_t cwnd = room_until(tcb.snd_nxt, tcb.snd_una + usable_cwnd(tcb));
+    const uint32_t data = room_until(tcb.snd_max, tcb.snd_end);
     const uint32_t full = payload_max(tcb);
 
     Plan plan;
-    plan.bytes = std::min({data, full, window, cwnd});
+    plan.bytes = std::min({data, full, window, cwnd_room(c)});
     plan.fin   = plan.bytes == data && limit > tcb.snd_end &&
                window > plan.bytes;  // cwnd does not hold a FIN back
 
-    const bool repairs    = tcb.snd_nxt < tcb.snd_max;
     const bool idle       = tcb.snd_una == tcb.snd_max;
     const bool last       = plan.bytes == data && (plan.fin || idle || !tcb.is(flag_nagle));
     const bool worthwhile = plan.bytes == full || last || plan.bytes >= c.cold.max_snd_wnd / 2;
-    return worthwhile || repairs || forced ? plan : Plan{};
+    return worthwhile || forced ? plan : Plan{};
+}
+
+/// What is lost need not fit into cwnd as a whole: a segment's worth of it is not too much.
+Plan Engine::Impl::plan_lost(Conn c, Seq& seq) const {
+    if (!c.tcb.has(loss_marked) || cwnd_room(c) == 0) {
+        return {};
+    }
+    Seq end;
+    seq = find_lost(c, end);
+    return plan_again(c, seq, end);
+}
+
+Plan Engine::Impl::plan_again(Conn c, Seq seq, Seq end) const {
+    const Tcb& tcb        = c.tcb;
+    const uint32_t window = room_until(seq, tcb.snd_una + tcb.snd_wnd);
+    if (window == 0) {
+        return {};
+    }
+    // What is sent again from the very end takes new data along, as far as cwnd lets it.
+    const bool extends  = end == tcb.snd_max && may_append_span(tcb);
+    const uint32_t lost = room_until(seq, min(end, tcb.snd_end));
+    const uint32_t data = extends ? room_until(seq, tcb.snd_end) : lost;
+    const uint32_t most = std::max(lost, std::min(data, cwnd_room(c)));
+    Plan plan;
+    plan.bytes = std::min({most, window, payload_max(tcb)});
+    plan.fin   = plan.bytes == data && send_limit(tcb) > tcb.snd_end &&
+               (end > tcb.snd_end || (extends && window > plan.bytes));
+    return plan;
 }
 
 uint32_t Engine::Impl::emit_data(Conn c, Batch& batch, Seq seq, Plan plan) {
@@ -182,53 +254,71 @@ void Engine::Impl::sent(Conn c, Seq seq, Seq end) {
         ++counters.segments_retransmitted;
         c.cold.retransmits =
             static_cast<uint16_t>(c.cold.retransmits + (c.cold.retransmits < UINT16_MAX ? 1 : 0));
-    } else if (!tcb.is(flag_rtt_timing) && !tcb.is(flag_window_probe)) {
-        tcb.set(flag_rtt_timing);  // Karn: never what was sent before
-        tcb.rtt_seq     = end;
-        tcb.rtt_time_us = now_us32();
+        sent_again(c, seq, min(end, tcb.snd_max));
+        if (tcb.has(loss_undo) && c.loss.undo_segments < UINT16_MAX) {
+            ++c.loss.undo_segments;
+        }
     }
-    tcb.snd_max = max(tcb.snd_max, end);
-    if (!tcb.runs(timer_retransmit)) {
-        start_retransmit_timer(c);  // RFC 6298 (5.1)
+    if (end > tcb.snd_max) {
+        append_span(c, end);
+        tcb.snd_max = end;
     }
+    if (tcb.is(flag_recovery)) {
+        c.loss.prr_out += bytes_between(seq, end);
+    }
+    paced(c, bytes_between(seq, end));
+    tcb.sent_us = now_us32();
 }
 
-void Engine::Impl::send_retransmit(Conn c, Batch& batch) {
+/// Spec: RFC 8985 §7.3: new data if there is any, even beyond cwnd; else the last segment again.
+void Engine::Impl::send_tail_probe(Conn c, Batch& batch) {
     Tcb& tcb = c.tcb;
-    tcb.settle(pending_retransmit);
-    const Seq limit       = min(send_limit(tcb), tcb.snd_max);
-    const uint32_t data   = room_until(tcb.snd_una, min(tcb.snd_end, tcb.snd_max));
-    const uint32_t window = std::min(tcb.snd_wnd, payload_max(tcb));
-    if (limit <= tcb.snd_una || tcb.snd_wnd == 0) {
+    tcb.settle(pending_tail_probe);
+    if (tcb.troubled() || tcb.snd_una == tcb.snd_max) {
         return;
     }
-    Plan plan;
-    plan.bytes          = std::min(data, window);
-    plan.fin            = plan.bytes == data && limit > tcb.snd_end;
-    const uint32_t used = emit_data(c, batch, tcb.snd_una, plan);
-    tcb.snd_nxt         = max(tcb.snd_nxt, tcb.snd_una + used);
+    const uint32_t window = room_until(tcb.snd_max, tcb.snd_una + tcb.snd_wnd);
+    const uint32_t data   = room_until(tcb.snd_max, tcb.snd_end);
+    const uint32_t bytes  = std::min({data, window, payload_max(tcb)});
+    const bool fresh      = bytes > 0 && may_append_span(tcb);
+    const Seq last        = tcb.snd_max - std::min(tcb.flight_size(), payload_max(tcb));
+    const Plan again      = fresh ? Plan{} : plan_again(c, last, tcb.snd_max);
+    if (!fresh && !again.any()) {
+        return;
+    }
+    emit_data(c, batch, fresh ? tcb.snd_max : last, fresh ? Plan{.bytes = bytes} : again);
+    TcbLoss& loss         = c.know();
+    loss.tail_probe_end   = tcb.snd_max;
+    loss.tail_probe_again = !fresh;
+    tcb.set(loss_tail_probe, true);
+    ++counters.tail_probes;
 }
 
-/// A shut window gets one byte of new data, or the FIN; a window that is merely small gets what it
-/// takes. Spec: RFC 9293 §3.8.6.1, §3.8.6.2.1
+/// A shut window gets one byte, or the FIN; a window that is merely small gets what it takes. Spec:
+/// RFC 9293 §3.8.6.1, §3.8.6.2.1
 void Engine::Impl::send_window_probe(Conn c, Batch& batch) {
     Tcb& tcb = c.tcb;
     tcb.settle(pending_probe);
-    if (const Plan plan = plan_data(c, true); plan.any()) {
+    if (tcb.snd_wnd > 0 && tcb.snd_una < tcb.snd_max) {
         end_window_probe(c);
-        tcb.snd_nxt += emit_data(c, batch, tcb.snd_nxt, plan);
         return;
     }
-    if (wants_to_send(tcb)) {
-        const bool data = tcb.snd_nxt < tcb.snd_end;
-        emit_data(c, batch, tcb.snd_nxt, Plan{.bytes = data ? 1U : 0U, .fin = !data});
+    if (const Plan plan = plan_data(c, true); tcb.snd_una == tcb.snd_max && plan.any()) {
+        end_window_probe(c);
+        emit_data(c, batch, tcb.snd_max, plan);
+        return;
+    }
+    const Seq seq = tcb.snd_una;  // of what is in flight, or of what waits
+    if (send_limit(tcb) > seq) {
+        const bool data = seq < tcb.snd_end;
+        emit_data(c, batch, seq, Plan{.bytes = data ? 1U : 0U, .fin = !data});
     }
 }
 
 /// Spec: R74, R77
 void Engine::Impl::send_reset(Conn c, Batch& batch) {
     Tcb& tcb = c.tcb;
-    send_control(c, batch, min(tcb.snd_nxt, tcb.snd_una + tcb.snd_wnd), wire::tcp_rst);
+    send_control(c, batch, c.cold.recover, wire::tcp_rst);
     tcb.settle(pending_reset);
     ++counters.resets_out;
     notify(c, notice_rst_sent);
@@ -248,6 +338,10 @@ void Engine::Impl::fill_header(Conn c, TxSegment& tx, Seq seq, uint32_t flags) {
     fields.ack              = tcb.rcv_nxt;
     fields.flags            = static_cast<uint8_t>(flags | wire::tcp_ack);
     fields.window           = select_window(tcb);
+    mark_segment(
+        c,
+        tx,
+        tx.payload_bytes > 0 && tx.repeats == Repeats::nothing && !tcb.is(flag_window_probe));
     if (tcb.is(flag_timestamps)) {
         fields.has_timestamps = true;
         fields.ts_val         = timestamp_of(tcb);
@@ -283,29 +377,45 @@ uint32_t Engine::Impl::fill_slices(Tcb& tcb, TxSegment& tx, Seq seq, uint32_t by
         tx.slices[tx.slice_count++] = SendSlice{.item = index, .offset = offset, .length = length};
         filled += length;
     }
-    tcb.item_cursor = index;
+    if (seq + bytes > tcb.snd_max) {
+        tcb.item_cursor = index;  // what is sent again must not send new data on a long way back
+    }
     return filled;
 }
 
-void Engine::Impl::watch_output(Conn c) {
+void Engine::Impl::watch_output(Conn c, bool new_data) {
     Tcb& tcb = c.tcb;
-    if (tcb.frozen() || tcb.runs(timer_retransmit)) {
+    if (tcb.frozen()) {
+        return;
+    }
+    if (new_data && tcb.runs(timer_is_probe)) {
+        start_loss_timer(c);
+    }
+    if (tcb.runs(timer_retransmit)) {
         return;
     }
     if (tcb.snd_una < tcb.snd_max) {
-        start_retransmit_timer(c);
-    } else if (wants_to_send(tcb)) {
+        start_loss_timer(c);
+    } else if (wants_to_send(tcb) && !tcb.runs(timer_pace)) {
         tcb.set(flag_window_probe);
         start_retransmit_timer(c);
     }
 }
 
-/// The window has opened: from here on it is retransmission again.
+/// The window has opened: from here on it is retransmission again, and the probes did not get in.
 void Engine::Impl::end_window_probe(Conn c) {
     c.tcb.clear(flag_window_probe);
-    c.tcb.timer_off(timer_retransmit);
+    stop_retransmit_timer(c);
     c.tcb.retransmit_count = 0;
     c.cold.backoff         = 0;
+    lose_outstanding(c, true);
+}
+
+/// SND.NXT as the RFC has it while a timeout is repaired.
+Seq Engine::Impl::next_seq(Conn c) const {
+    const bool repairs = c.tcb.is(flag_timeout) || c.tcb.is(flag_window_probe);
+    Seq end;
+    return repairs && c.tcb.has(loss_marked) ? find_lost(c, end) : c.tcb.snd_max;
 }
 
 /// The window that is really free, in units of the scale, when it has grown enough to be worth

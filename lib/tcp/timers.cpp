@@ -46,8 +46,20 @@ void Engine::Impl::run_timers(Conn c) {
         acknowledge_now(c);
     }
     if (due(tcb, timer_retransmit, tcb.retransmit_due, tick)) {
-        tcb.timer_off(timer_retransmit);
-        run_state_timer(c);
+        const bool probe   = tcb.runs(timer_is_probe);
+        const bool reorder = tcb.runs(timer_is_reorder);
+        stop_retransmit_timer(c);
+        if (probe) {
+            tail_probe_timed_out(c);
+        } else if (reorder) {
+            reorder_timed_out(c);
+        } else {
+            run_state_timer(c);
+        }
+    }
+    if (tcb.runs(timer_pace) && !before(tick, c.loss.paced_tick + 1)) {
+        tcb.timer_off(timer_pace);
+        queue_ready(c);
     }
     if (!tcb.frozen() && due(tcb, timer_keep_alive, c.cold.keep_alive_due, tick)) {
         keep_alive_timed_out(c);
@@ -63,6 +75,9 @@ void Engine::Impl::run_timers(Conn c) {
     }
     if (tcb.runs(timer_keep_alive)) {
         arm_wheel(c, c.cold.keep_alive_due);
+    }
+    if (tcb.runs(timer_pace)) {
+        arm_wheel(c, c.loss.paced_tick + 1);
     }
 }
 
@@ -83,7 +98,8 @@ void Engine::Impl::start_timer(Conn c, Timer timer, uint32_t at_tick) {
         c.tcb.delayed_ack_due = at_tick;
     } else if (timer == timer_keep_alive) {
         c.cold.keep_alive_due = at_tick;
-    } else {
+    } else if (timer == timer_retransmit) {
+        stop_retransmit_timer(c);
         c.tcb.retransmit_due = at_tick;
     }
     c.tcb.timer_on(timer);
@@ -94,6 +110,17 @@ void Engine::Impl::start_retransmit_timer(Conn c) {
     const uint32_t timeout_us =
         rtt::backed_off_us(rto_us(c.tcb), c.cold.backoff, options.rto_max_us);
     start_timer(c, timer_retransmit, tick + ticks_of_us(timeout_us));
+}
+
+void Engine::Impl::start_retransmit_timer(Conn c, Timer kind, uint32_t delay_us) {
+    start_timer(c, timer_retransmit, tick + ticks_of_us(delay_us));
+    c.tcb.timer_on(kind);
+}
+
+void Engine::Impl::stop_retransmit_timer(Conn c) {
+    c.tcb.timer_off(timer_retransmit);
+    c.tcb.timer_off(timer_is_probe);
+    c.tcb.timer_off(timer_is_reorder);
 }
 
 /// arm_wheel sees to it that the connection's slot comes up at `due_tick` or before.

@@ -254,10 +254,34 @@ TEST(TcpAbort, R76_after_it_nothing_is_processed_acknowledged_or_sent) {
     rig.engine.abort(rig.now, Rig::conn);
     EXPECT_EQ(rig.data(10, 10), Drop::connection_closed);
     EXPECT_EQ(rig.sent().size(), 1u);
-    EXPECT_EQ(rig.data(10, 10), Drop::connection_closed);
     rig.engine.flush_ack(Rig::conn);
     rig.consume(10);
     rig.advance(600'000);
+    EXPECT_TRUE(rig.sent().empty());
+}
+
+TEST(TcpAbort, R76_who_lacks_what_was_sent_before_the_rst_gets_one_that_he_can_take) {
+    Rig rig;
+    rig.reach(established);
+    rig.post(3'000);
+    rig.sent();
+    rig.engine.abort(rig.now, Rig::conn);
+    EXPECT_EQ(rig.sent()[0].tcp.seq, Rig::local(3'000));
+    EXPECT_EQ(rig.ack(1'000), Drop::connection_closed);  // a challenge ACK: RFC 5961 §3.2
+    const auto out = rig.sent();
+    ASSERT_EQ(out.size(), 1u);
+    EXPECT_TRUE(has_rst(out[0]));
+    EXPECT_EQ(out[0].tcp.seq, Rig::local(1'000));
+    rig.receive(rig.segment(0, 0, wire::tcp_rst, Rig::local(1'000)));
+    rig.receive(rig.segment(0, 0, 0, Rig::local(3'001)));
+    EXPECT_TRUE(rig.sent().empty()) << "an RST is not answered, nor what cannot be his";
+}
+
+TEST(TcpAbort, R78_a_connection_that_the_peer_has_reset_stays_silent) {
+    Rig rig;
+    rig.reach(established);
+    rig.receive(rig.segment(0, 0, wire::tcp_rst, Rig::local(0)));
+    rig.data(0, 10);
     EXPECT_TRUE(rig.sent().empty());
 }
 

@@ -223,6 +223,7 @@ class Rig {
         Parameters p;
         p.mss         = mss;
         p.rcv_wnd_max = rcv_space;
+        p.congestion  = CongestionControl::newreno;
         return p;
     }
 
