@@ -97,7 +97,11 @@ Bottle::~Bottle() {
     Child::execute({"ip", "link", "delete", wire}).wait();
 }
 
-void Bottle::lay_wire() const {
+void Bottle::lay_wire() {
+    if (options_.distant) {
+        link_.emplace(Link::End{host_, wire}, Link::End{remote_, far_end}, options_.seed);
+        return;
+    }
     if (!options_.impairable) {
         run_tool({"ip", "link", "add", wire, "type", "veth", "peer", "name", far_end});
         move_to(far_end, remote_);

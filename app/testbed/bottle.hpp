@@ -6,6 +6,7 @@
 #include <string>
 
 #include "testbed/detour.hpp"
+#include "testbed/link.hpp"
 #include "testbed/namespace.hpp"
 
 namespace flue::testbed {
@@ -19,7 +20,9 @@ struct Impairment {
 
 struct BottleOptions {
     bool impairable = false;  ///< put a namespace in the middle of the wire, for set_impairment
+    bool distant    = false;  ///< a Link instead of veths, for link(); nothing else impairs it
     unsigned mtu    = 1500;
+    uint64_t seed   = 1;  ///< of the Link's losses
 };
 
 /// Bottle is a network of two hosts, made of the kernel's own parts:
@@ -58,8 +61,11 @@ class Bottle {
     /// Pre: impairable.  All zero: a perfect wire again.
     void set_impairment(const Impairment& impairment) const;
 
+    /// Pre: distant.
+    [[nodiscard]] Link& link() { return *link_; }
+
   private:
-    void lay_wire() const;
+    void lay_wire();
     void configure_host() const;
     void configure_remote() const;
     void configure_middle() const;
@@ -69,6 +75,7 @@ class Bottle {
     Namespace remote_ = Namespace::create();
     Namespace middle_ = Namespace::create();
     std::optional<Detour> detour_;
+    std::optional<Link> link_;
 };
 
 /// mac_address reads an interface's address in the calling thread's namespace.

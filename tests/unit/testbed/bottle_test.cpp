@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <arpa/inet.h>
+#include <chrono>
 #include <cstring>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -49,8 +50,11 @@ TEST_F(BottleTest, wire_is_up_hosts_reach_each_other) {
 }
 
 TEST_F(BottleTest, second_bottle_can_follow_the_first) {
-    for (const bool impairable : {false, true, false}) {
-        const Bottle bottle{{.impairable = impairable}};
+    for (const BottleOptions& options : {BottleOptions{},
+                                         BottleOptions{.impairable = true},
+                                         BottleOptions{.distant = true},
+                                         BottleOptions{}}) {
+        const Bottle bottle{options};
         address_the_wire();
         EXPECT_EQ(ping(1), 1U);
     }
@@ -86,6 +90,27 @@ TEST_F(BottleTest, late_frames_all_arrive_once) {
     const auto output = run_tool({"ping", "-c", "100", "-i", "0.002", Bottle::remote_ipv4});
     EXPECT_NE(output.find(" 100 received"), std::string::npos) << output;
     EXPECT_EQ(output.find("DUP"), std::string::npos) << output;
+}
+
+TEST_F(BottleTest, distant_wire_takes_its_time) {
+    Bottle bottle{{.distant = true}};
+    address_the_wire();
+    bottle.link().set({.delay = std::chrono::milliseconds{5}});
+    const auto output  = run_tool({"ping", "-c", "3", "-q", "-i", "0.01", Bottle::remote_ipv4});
+    const auto minimum = output.find(" = ");
+    ASSERT_NE(minimum, std::string::npos) << output;
+    EXPECT_GE(std::stod(output.substr(minimum + 3)), 10.0);
+}
+
+TEST_F(BottleTest, distant_wire_drops_what_its_queue_has_no_room_for) {
+    Bottle bottle{{.distant = true}};
+    address_the_wire();
+    EXPECT_EQ(ping(5), 5U);
+    // 98 bytes take 8 ms: one is on its way, three fit behind it.
+    bottle.link().set({.bits_per_second = 100'000, .queue = std::chrono::milliseconds{20}});
+    Child::execute({"ping", "-q", "-c", "20", "-l", "20", "-W", "1", Bottle::remote_ipv4}).wait();
+    EXPECT_GT(bottle.link().counts().crowded, 0U);
+    EXPECT_EQ(bottle.link().counts().lost, 0U);
 }
 
 TEST_F(BottleTest, capture_shows_both_directions_of_a_refused_connection) {
