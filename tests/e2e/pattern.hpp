@@ -35,9 +35,9 @@ class Pattern {
             });
     }
 
-  private:
     static constexpr size_t period = 1'048'573;
 
+  private:
     template <typename Piece>
     bool for_each_piece(uint64_t offset, size_t size, Piece&& piece) const {
         for (size_t at = 0; at < size;) {

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <array>
 #include <chrono>
+#include <cstring>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdexcept>
@@ -47,12 +48,23 @@ Address address_of(const char* text, uint16_t port, bool ipv6) {
     return address;
 }
 
-Descriptor stream_socket(bool ipv6) {
-    const int fd = ::socket(ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        throw_errno("socket");
+Descriptor stream_socket(bool ipv6, int receive_bytes, const char* congestion) {
+    Descriptor socket = testbed::owned(
+        ::socket(ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
+    if (receive_bytes != 0 &&
+        ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof receive_bytes) !=
+            0) {
+        throw_errno("SO_RCVBUF");
     }
-    return Descriptor{fd};
+    if (congestion != nullptr &&
+        ::setsockopt(socket.get(),
+                     IPPROTO_TCP,
+                     TCP_CONGESTION,
+                     congestion,
+                     static_cast<socklen_t>(std::strlen(congestion))) != 0) {
+        throw_errno("TCP_CONGESTION " + std::string(congestion));
+    }
+    return socket;
 }
 
 }  // namespace
@@ -60,19 +72,28 @@ Descriptor stream_socket(bool ipv6) {
 SocketPair connect_pair(const testbed::Namespace& host,
                         const testbed::Namespace& remote,
                         bool ipv6,
-                        bool remote_connects) {
+                        bool remote_connects,
+                        const PairTuning& tuning) {
     const testbed::Namespace& passive = remote_connects ? host : remote;
     const testbed::Namespace& active  = remote_connects ? remote : host;
-    const char* text    = remote_connects ? (ipv6 ? Bottle::host_ipv6 : Bottle::host_ipv4)
-                                          : (ipv6 ? Bottle::remote_ipv6 : Bottle::remote_ipv4);
-    Address address     = address_of(text, 0, ipv6);
-    Descriptor listener = testbed::inside(passive, [&] { return stream_socket(ipv6); });
+    const char* text       = remote_connects ? (ipv6 ? Bottle::host_ipv6 : Bottle::host_ipv4)
+                                             : (ipv6 ? Bottle::remote_ipv6 : Bottle::remote_ipv4);
+    Address address        = address_of(text, 0, ipv6);
+    const auto host_socket = [&] {
+        return stream_socket(ipv6, tuning.host_receive_bytes, tuning.host_congestion);
+    };
+    const auto remote_socket = [&] {
+        return stream_socket(ipv6, tuning.remote_receive_bytes, tuning.remote_congestion);
+    };
+    Descriptor listener =
+        testbed::inside(passive, [&] { return remote_connects ? host_socket() : remote_socket(); });
     if (::bind(listener.get(), address.get(), address.length) != 0 ||
         ::listen(listener.get(), 1) != 0 ||
         ::getsockname(listener.get(), address.get(), &address.length) != 0) {
         throw_errno("listen on " + std::string(text));
     }
-    Descriptor connected = testbed::inside(active, [&] { return stream_socket(ipv6); });
+    Descriptor connected =
+        testbed::inside(active, [&] { return remote_connects ? remote_socket() : host_socket(); });
     if (::connect(connected.get(), address.get(), address.length) != 0) {
         throw_errno("connect to " + std::string(text));
     }
@@ -144,7 +165,7 @@ bool KernelPeer::write_some() {
     std::array<uint8_t, chunk_bytes> chunk;
     const size_t wanted =
         std::min<uint64_t>(chunk.size(), plan_.bytes_to_send - result_.bytes_sent);
-    sends_.write(result_.bytes_sent, std::span(chunk).first(wanted));
+    sends_.write(plan_.send_from + result_.bytes_sent, std::span(chunk).first(wanted));
     const ssize_t sent = ::send(socket_.get(), chunk.data(), wanted, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0 && errno != EAGAIN) {
         result_.error = errno;
@@ -163,10 +184,12 @@ bool KernelPeer::read_some() {
     }
     if (got == 0) {
         result_.saw_fin = true;
+        result_.fin_at  = std::chrono::steady_clock::now();
         return true;
     }
     const auto bytes    = std::span<const uint8_t>(chunk).first(static_cast<size_t>(got));
-    result_.bytes_right = result_.bytes_right && expects_.matches(result_.bytes_received, bytes);
+    const uint64_t at   = plan_.expect_from + result_.bytes_received;
+    result_.bytes_right = result_.bytes_right && expects_.matches(at, bytes);
     result_.bytes_received += bytes.size();
     return true;
 }

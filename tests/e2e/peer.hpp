@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <thread>
@@ -14,6 +15,8 @@ namespace flue::e2e {
 /// What a kernel peer does with its end of a connection.
 struct PeerPlan {
     uint64_t bytes_to_send = 0;
+    uint64_t send_from     = 0;  ///< where in its pattern its stream begins
+    uint64_t expect_from   = 0;  ///< likewise of the one that it receives
     bool close_first =
         false;  ///< close as soon as its bytes are sent; else when the other end has closed
     bool abort                 = false;  ///< close with SO_LINGER 0, which sends an RST
@@ -39,6 +42,7 @@ class KernelPeer {
         bool bytes_right        = true;
         bool saw_fin            = false;
         int error               = 0;  ///< errno of the read or write that failed, 0 = none
+        std::chrono::steady_clock::time_point fin_at;  ///< when it saw the FIN
     };
 
     /// Waits for the end of the plan.
@@ -66,11 +70,20 @@ struct SocketPair {
     testbed::Descriptor remote;
 };
 
+/// What is set on the sockets of a pair before they connect; 0 and null leave it to the kernel.
+struct PairTuning {
+    int host_receive_bytes        = 0;  ///< SO_RCVBUF
+    int remote_receive_bytes      = 0;
+    const char* host_congestion   = nullptr;  ///< TCP_CONGESTION
+    const char* remote_congestion = nullptr;
+};
+
 /// connect_pair connects from the host's namespace to the remote's, or with `remote_connects` the
 /// other way round.
 SocketPair connect_pair(const testbed::Namespace& host,
                         const testbed::Namespace& remote,
                         bool ipv6,
-                        bool remote_connects = false);
+                        bool remote_connects     = false,
+                        const PairTuning& tuning = {});
 
 }  // namespace flue::e2e

@@ -22,6 +22,8 @@ class Rig {
 
     [[nodiscard]] const testbed::Bottle& bottle() const { return bottle_; }
 
+    [[nodiscard]] testbed::Bottle& bottle() { return bottle_; }
+
     [[nodiscard]] testbed::Flued& flued() { return flued_; }
 
     [[nodiscard]] const testbed::Flued& flued() const { return flued_; }
