@@ -97,7 +97,7 @@ std::string age_text(uint64_t age_ms) {
     return text.data();
 }
 
-using Line = std::array<std::string, 10>;
+using Line = std::array<std::string, 11>;
 
 Line line_of(const json& conn) {
     const auto number = [&conn](const char* name) {
@@ -111,6 +111,7 @@ Line line_of(const json& conn) {
             endpoint(conn, "remote", "remote_port"),
             number("cwnd"),
             number("srtt_us"),
+            conn.value("congestion", "?") + (conn.value("ecn", uint64_t{0}) != 0 ? "+ecn" : ""),
             number("worker"),
             age_text(conn.value("age_ms", uint64_t{0}))};
 }
@@ -194,6 +195,7 @@ std::string conns_text(const json& conns) {
                              "Remote",
                              "Cwnd",
                              "SRTT-us",
+                             "Congestion",
                              "Worker",
                              "Age"}};
     std::transform(conns.begin(), conns.end(), std::back_inserter(lines), line_of);

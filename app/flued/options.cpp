@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -253,6 +254,19 @@ void add_drains(CLI::App& app, target::Options& options) {
         ->capture_default_str();
 }
 
+void add_tcp(CLI::App& app, target::Options& options) {
+    using enum tcp::CongestionControl;
+    const std::map<std::string, tcp::CongestionControl> names{
+        {"cubic", cubic}, {"newreno", newreno}, {"dctcp", dctcp}};
+    app.add_option("--congestion",
+                   options.congestion,
+                   "Congestion control of connections whose hosts leave it to the target: cubic, "
+                   "newreno, or dctcp, which those without ECN cannot have: they get cubic "
+                   "(default: cubic)")
+        ->transform(CLI::CheckedTransformer(names, CLI::ignore_case));
+    app.add_flag("--pacing", options.pacing, "Spread what a connection sends over its round trip");
+}
+
 std::string complete(target::Options& options, const std::vector<std::string>& claims) {
     for (const std::string& text : claims) {
         options.permissions.claim_rules.ranges.push_back(*target::parse_local_range(text));
@@ -295,6 +309,7 @@ Parsed parse_options(const CommandLine& line) {
     CLI::App app{description, "flued"};
     add_ports(app, options);
     add_connections(app, options);
+    add_tcp(app, options);
     add_advice(app, options);
     add_sessions(app, options);
     add_permissions(app, options, claims);

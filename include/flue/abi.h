@@ -279,9 +279,9 @@ struct flue_state {
     uint16_t path_mtu; /* bytes of IP packet; at least 68, IPv6 1280 */
     uint8_t cached_flags; /* enum flue_cached_flag */
     uint8_t ttl;          /* or hop limit; not 0 */
-    uint8_t tos;          /* or traffic class */
+    uint8_t tos;          /* or traffic class; the two low bits, the ECN field, are the target's */
     uint8_t ka_probe_count; /* unanswered probes that end the connection; 0 = 10 */
-    uint8_t congestion;     /* enum flue_congestion; fixed at OFFLOAD */
+    uint8_t congestion;     /* enum flue_congestion; fixed at OFFLOAD.  QUERY: the one that it has */
     uint8_t reserved;
     uint32_t flow_label;     /* 20 bits */
     uint32_t rcv_wnd_max;    /* bytes, not 0: the receive window when nothing waits.  InitialRcvWnd */

@@ -469,8 +469,10 @@ struct flue_socket_offload_result {
  *    The TCP state may be any from ESTABLISHED to LAST-ACK.  If shutdown(SHUT_WR) was called and its FIN is not
  *    acknowledged, the rest of the disconnect is the target's: a DISCONNECT was posted, or the FIN was in flight alone.
  *    While the target is paused (FLUE_EVENT_PAUSE) the call waits for FLUE_EVENT_RESUME; fd is as before until then.
- *    The connection's congestion control starts with the kernel's cwnd, ssthresh and round trip time.  Segments that
- *    arrived out of order are dropped, as RFC 2018 allows; the peer sends them again.
+ *    The connection's congestion control starts with the kernel's cwnd, ssthresh and round trip time, and is the kernel's
+ *    (TCP_CONGESTION) where flue has it: cubic, reno, dctcp with ECN; for any other one flued --congestion says what it
+ *    is.  ECN goes on if it was negotiated.  Segments that arrived out of order are dropped, as RFC 2018 allows; the peer
+ *    sends them again.
  *
  * -1: errno and flue_error_text() say why; fd works as before, with its data and options, and the target holds nothing.
  *    EBADF, ENOTSOCK, EPROTOTYPE  fd is not a TCP socket
@@ -521,6 +523,8 @@ struct flue_socket_upload_options {
  *    the socket.  A DISCONNECT that completes so has to be followed by shutdown(SHUT_WR) on the socket.
  *    In CLOSE-WAIT the socket reports the end of the stream after its data, as ever.
  *    The kernel knows nothing of the target's cwnd, round trip time and latest timestamp: it starts these afresh.
+ *    Its congestion control (TCP_CONGESTION) is the connection's if this kernel has it.  ECN ends: Linux cannot be told
+ *    that it was negotiated.
  *
  * -1: errno and flue_error_text() say why.  The connection is the target's as before and the requests in `sends` remain
  *    outstanding (those that the target had to post again complete with the bytes acknowledged since); only RECVs

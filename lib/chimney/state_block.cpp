@@ -32,9 +32,16 @@ bool has_legal_address(const flue_state& block) {
            std::all_of(block.remote_addr + 4, block.remote_addr + 16, is_zero);
 }
 
+/// DCTCP is nothing without marks.  RFC 8257 §3
+bool has_legal_congestion(const flue_state& block) {
+    const bool ecn = (block.const_flags & FLUE_CONST_ECN) != 0;
+    return block.congestion <= FLUE_CONGESTION_DCTCP &&
+           (ecn || block.congestion != FLUE_CONGESTION_DCTCP);
+}
+
 bool has_legal_constants(const flue_state& block) {
     constexpr uint8_t known_flags =
-        FLUE_CONST_TIMESTAMPS | FLUE_CONST_SACK | FLUE_CONST_WINDOW_SCALING;
+        FLUE_CONST_TIMESTAMPS | FLUE_CONST_SACK | FLUE_CONST_WINDOW_SCALING | FLUE_CONST_ECN;
     constexpr uint8_t known_cached_flags = FLUE_CACHED_KEEP_ALIVE | FLUE_CACHED_NAGLE |
                                            FLUE_CACHED_KEEP_ALIVE_RESTART |
                                            FLUE_CACHED_MAX_RT_RESTART | FLUE_CACHED_UPDATE_RCV_WND;
@@ -129,6 +136,8 @@ tcp::Parameters parameters_of(const flue_state& block) {
     parameters.sack           = (block.const_flags & FLUE_CONST_SACK) != 0;
     parameters.nagle          = (block.cached_flags & FLUE_CACHED_NAGLE) != 0;
     parameters.keep_alive     = (block.cached_flags & FLUE_CACHED_KEEP_ALIVE) != 0;
+    parameters.ecn            = (block.const_flags & FLUE_CONST_ECN) != 0;
+    parameters.congestion     = static_cast<tcp::CongestionControl>(block.congestion);
     parameters.snd_wind_shift = block.snd_wind_shift;
     parameters.rcv_wind_shift = block.rcv_wind_shift;
     parameters.ka_probe_count = block.ka_probe_count;
@@ -197,7 +206,8 @@ Result<wire::FlowKey, flue_status> read_flow_key(const flue_state& block) {
 
 Result<StateBlock, flue_status> read_state_block(const flue_state& block, uint32_t rcv_wnd_limit) {
     if (!is_sound(block) || !has_legal_address(block) || !has_legal_constants(block) ||
-        !has_legal_sequence(block) || !has_legal_sack(block) || !has_legal_recovery(block)) {
+        !has_legal_congestion(block) || !has_legal_sequence(block) || !has_legal_sack(block) ||
+        !has_legal_recovery(block)) {
         return FLUE_BAD_STATE;
     }
     if (!may_be_offloaded(block.tcp_state)) {
@@ -215,14 +225,14 @@ Result<StateBlock, flue_status> read_state_block(const flue_state& block, uint32
 void write_constant_and_cached(const wire::FlowHeader& flow,
                                const tcp::Parameters& parameters,
                                flue_state& block) {
-    block        = {};
-    block.family = static_cast<uint8_t>(flow.key.family);
-    block.const_flags =
-        static_cast<uint8_t>((parameters.timestamps ? FLUE_CONST_TIMESTAMPS : 0) |
-                             (parameters.sack ? FLUE_CONST_SACK : 0) |
-                             (parameters.snd_wind_shift != 0 || parameters.rcv_wind_shift != 0
-                                  ? FLUE_CONST_WINDOW_SCALING
-                                  : 0));
+    block             = {};
+    block.family      = static_cast<uint8_t>(flow.key.family);
+    block.const_flags = static_cast<uint8_t>(
+        (parameters.timestamps ? FLUE_CONST_TIMESTAMPS : 0) |
+        (parameters.sack ? FLUE_CONST_SACK : 0) | (parameters.ecn ? FLUE_CONST_ECN : 0) |
+        (parameters.snd_wind_shift != 0 || parameters.rcv_wind_shift != 0
+             ? FLUE_CONST_WINDOW_SCALING
+             : 0));
     block.cached_flags = static_cast<uint8_t>((parameters.keep_alive ? FLUE_CACHED_KEEP_ALIVE : 0) |
                                               (parameters.nagle ? FLUE_CACHED_NAGLE : 0));
     block.snd_wind_shift = parameters.snd_wind_shift;
@@ -239,6 +249,7 @@ void write_constant_and_cached(const wire::FlowHeader& flow,
     block.flow_label     = flow.flow_label;
     block.path_mtu       = flow.path_mtu;
     block.remote_mss     = flow.remote_mss;
+    block.congestion     = static_cast<uint8_t>(parameters.congestion);
     block.rcv_wnd_max    = parameters.rcv_wnd_max;
     block.ka_timeout_ms  = parameters.ka_timeout_ms;
     block.ka_interval_ms = parameters.ka_interval_ms;

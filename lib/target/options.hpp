@@ -7,6 +7,7 @@
 
 #include "chimney/advice.hpp"
 #include "target/permissions.hpp"
+#include "tcp/engine.hpp"
 
 namespace flue::target {
 
@@ -58,6 +59,8 @@ struct Options {
     /// Sleep of an idle worker; 0 = poll without a pause; unset = a pause if workers would take
     /// every CPU.
     std::optional<uint32_t> idle_sleep_us;
+    tcp::CongestionControl congestion = tcp::CongestionControl::cubic;  ///< where hosts leave it
+    bool pacing                       = false;
     chimney::AdviceOptions advice;
     Quotas quotas;
     Permissions permissions;

@@ -111,6 +111,21 @@ const char* name_of(tcp::State state) {
     return "?";
 }
 
+const char* name_of(tcp::CongestionControl congestion) {
+    switch (congestion) {
+        using enum tcp::CongestionControl;
+        case unspecified:
+            return "?";
+        case cubic:
+            return "cubic";
+        case newreno:
+            return "newreno";
+        case dctcp:
+            return "dctcp";
+    }
+    return "?";
+}
+
 void add_address(rte_tel_data* dict,
                  const char* name,
                  wire::Family family,
@@ -154,6 +169,8 @@ rte_tel_data* describe(uint32_t worker, Instant now, const chimney::Chimney::Con
     rte_tel_data_add_dict_u64(dict, "rcv_wnd", info.tcp.rcv_wnd);
     rte_tel_data_add_dict_u64(dict, "mss", info.tcp.mss);
     rte_tel_data_add_dict_u64(dict, "retransmits", info.tcp.retransmits);
+    rte_tel_data_add_dict_string(dict, "congestion", held ? "-" : name_of(info.tcp.congestion));
+    rte_tel_data_add_dict_u64(dict, "ecn", info.tcp.ecn ? 1 : 0);
     return dict;
 }
 
@@ -228,6 +245,12 @@ void add_offload(Sums& sums, const WorkerSnapshot& snapshot) {
     sums.add("resets_out", snapshot.engine.resets_out);
     sums.add("timeouts", snapshot.engine.timeouts);
     sums.add("fast_retransmits", snapshot.engine.fast_retransmits);
+    sums.add("tail_probes", snapshot.engine.tail_probes);
+    sums.add("spurious_recoveries", snapshot.engine.spurious_recoveries);
+    sums.add("duplicates_reported", snapshot.engine.duplicates_reported);
+    sums.add("sacks_refused", snapshot.engine.sacks_refused);
+    sums.add("sacks_renounced", snapshot.engine.sacks_renounced);
+    sums.add("congestion_marks", snapshot.engine.congestion_marks);
     sums.add("challenge_acks", snapshot.engine.challenge_acks);
     sums.add("busy_cycles", snapshot.worker.busy_cycles);
     sums.add("idle_cycles", snapshot.worker.idle_cycles);

@@ -34,6 +34,8 @@ chimney::Options chimney_options(const Worker::Parts& parts) {
     result.tcp.limits.receive_chunks = Worker::receive_chunks(options);
     result.tcp.time_wait_us          = options.time_wait_ms * 1000;
     result.tcp.seed                  = parts.seed;
+    result.tcp.congestion            = options.congestion;
+    result.tcp.pacing                = options.pacing;
     result.sessions                  = options.quotas.sessions;
     result.claim_rules               = options.permissions.claim_rules;
     return result;

@@ -33,15 +33,22 @@ uint32_t write_ethernet(const FlowHeader& flow, std::byte* out) {
     return static_cast<uint32_t>(type + 2 - out);
 }
 
+/// The flow says what the type of service or traffic class is, the segment its ECN field.
+uint8_t traffic_class(const FlowHeader& flow, const TcpFields& tcp) {
+    return static_cast<uint8_t>((flow.tos & ~ecn_mask) |
+                                (tcp.ecn_capable ? ecn_capable_0 : uint8_t{0}));
+}
+
 /// Spec: RFC 791 §3.1, RFC 6864 §4 (the identification of a packet that must not be fragmented may
 /// be anything)
 uint32_t write_ipv4(const FlowHeader& flow,
+                    uint8_t tos,
                     uint32_t segment_bytes,
                     uint16_t ip_id,
                     TxChecksum checksum,
                     std::byte* out) {
     store8(out, 0x45);
-    store8(out + 1, flow.tos);
+    store8(out + 1, tos);
     store16(out + 2, static_cast<uint16_t>(ipv4_bytes + segment_bytes));
     store16(out + 4, ip_id);
     store16(out + 6, ipv4_dont_fragment);
@@ -57,8 +64,11 @@ uint32_t write_ipv4(const FlowHeader& flow,
 }
 
 /// Spec: RFC 8200 §3
-uint32_t write_ipv6(const FlowHeader& flow, uint32_t segment_bytes, std::byte* out) {
-    store32(out, (6u << 28) | (uint32_t{flow.tos} << 20) | (flow.flow_label & 0xfffff));
+uint32_t write_ipv6(const FlowHeader& flow,
+                    uint8_t traffic_class,
+                    uint32_t segment_bytes,
+                    std::byte* out) {
+    store32(out, (6u << 28) | (uint32_t{traffic_class} << 20) | (flow.flow_label & 0xfffff));
     store16(out + 4, static_cast<uint16_t>(segment_bytes));
     store8(out + 6, protocol_tcp);
     store8(out + 7, flow.ttl);
@@ -141,8 +151,9 @@ HeaderLengths build_headers(const FlowHeader& flow,
     std::byte* at                = out.data();
     const uint32_t l2            = write_ethernet(flow, at);
     at += l2;
-    const uint32_t l3 = ipv4 ? write_ipv4(flow, segment_bytes, ip_id, checksum, at)
-                             : write_ipv6(flow, segment_bytes, at);
+    const uint8_t tos = traffic_class(flow, tcp);
+    const uint32_t l3 = ipv4 ? write_ipv4(flow, tos, segment_bytes, ip_id, checksum, at)
+                             : write_ipv6(flow, tos, segment_bytes, at);
     at += l3;
     const uint32_t l4         = write_tcp(flow.key, tcp, at);
 

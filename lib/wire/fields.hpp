@@ -74,7 +74,7 @@ struct FlowHeader {
     MacAddress next_hop_mac{};
     uint16_t vlan_id    = 0;  ///< 0 = untagged
     uint8_t ttl         = 64;
-    uint8_t tos         = 0;
+    uint8_t tos         = 0;  ///< the two bits of its ECN field are each segment's, not the flow's
     uint32_t flow_label = 0;
     uint16_t path_mtu   = 1500;  ///< bytes of IP packet
     uint16_t remote_mss = 536;   ///< bytes, as the peer announced it

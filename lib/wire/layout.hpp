@@ -26,8 +26,13 @@ constexpr uint16_t ethertype_ipv6        = 0x86dd;
 constexpr uint8_t protocol_tcp           = 6;
 constexpr uint8_t protocol_fragment      = 44;
 
-constexpr uint16_t ipv4_dont_fragment    = 0x4000;
-constexpr uint16_t ipv4_more_fragments   = 0x2000;
+/// The ECN field: the low two bits of the type of service or traffic class.  RFC 3168 §5
+constexpr uint8_t ecn_mask             = 0x03;
+constexpr uint8_t ecn_capable_0        = 0x02;  ///< ECT(0)
+constexpr uint8_t ecn_congestion       = 0x03;  ///< CE
+
+constexpr uint16_t ipv4_dont_fragment  = 0x4000;
+constexpr uint16_t ipv4_more_fragments = 0x2000;
 constexpr uint16_t ipv4_more_or_offset =
     0x3fff;  ///< MF and the fragment offset: not 0 in any fragment.  RFC 791 §3.1
 

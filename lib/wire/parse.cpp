@@ -8,8 +8,6 @@ namespace flue::wire {
 
 namespace {
 
-constexpr uint8_t ecn_mask                = 0x03;
-constexpr uint8_t ecn_congestion          = 0x03;  ///< RFC 3168 §5
 constexpr uint32_t timestamps_only_bytes  = 12;
 constexpr uint32_t timestamps_only_prefix = 0x0101080a;  ///< NOP NOP kind length
 

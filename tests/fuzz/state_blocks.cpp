@@ -152,19 +152,21 @@ struct Taker {
     Instant now;
 };
 
-/// What says the same in more than one way says it in one: a `recover` that recovers nothing; an
+/// What says the same in more than one way says it in one: a `recover` that recovers nothing, which
+/// adopt takes for snd_max where something is to be sent again; an
 /// SND.WL1 of data out of order, which adopt takes back to RCV.NXT; retransmission into a window
 /// that was shut meanwhile, which adopt takes for probing; an age that is not known; and a
 /// keepalive timer, which looks at that age when it comes up.
 flue_state plain(flue_state block) {
     const uint32_t recovers = block.recover - block.snd_una;
     if (recovers == 0 || recovers > block.snd_max - block.snd_una) {
-        block.recover = block.snd_una;
+        block.recover = block.snd_nxt == block.snd_max ? block.snd_una : block.snd_max;
     }
     if (Seq{block.snd_wl1} > Seq{block.rcv_nxt}) {
         block.snd_wl1 = block.rcv_nxt;
     }
     block.total_rt_ms = block.snd_wnd == 0 ? 0 : block.total_rt_ms;
+    block.snd_nxt     = block.snd_wnd == 0 ? block.snd_max : block.snd_nxt;
     if (block.ts_recent == 0 || block.ts_recent_age_ms > not_known_ms) {
         block.ts_recent_age_ms = not_known_ms;
     }

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "host/linux/congestion_name.hpp"
 #include "host/linux/endpoint.hpp"
 
 namespace flue::host {
@@ -181,12 +182,24 @@ void fill_timers(const tcp_info& info, flue_state& state) {
     state.ts_recent_age_ms = UINT32_MAX;
 }
 
+/// Another one than flue has, BBR say, is taken for the target's default.
+uint8_t congestion_of(int fd, const tcp_info& info) {
+    const auto name = get_option<CongestionName>(fd, IPPROTO_TCP, TCP_CONGESTION);
+    const auto kind = name ? congestion_named(name->data()) : FLUE_CONGESTION_DEFAULT;
+    const bool ecn  = (info.tcpi_options & TCPI_OPT_ECN) != 0;
+    return kind == FLUE_CONGESTION_DCTCP && !ecn ? uint8_t{FLUE_CONGESTION_DEFAULT}
+                                                 : static_cast<uint8_t>(kind);
+}
+
 void fill_negotiated(int fd, const tcp_info& info, flue_state& state) {
     if ((info.tcpi_options & TCPI_OPT_TIMESTAMPS) != 0) {
         state.const_flags |= FLUE_CONST_TIMESTAMPS;
     }
     if ((info.tcpi_options & TCPI_OPT_SACK) != 0) {
         state.const_flags |= FLUE_CONST_SACK;
+    }
+    if ((info.tcpi_options & TCPI_OPT_ECN) != 0) {
+        state.const_flags |= FLUE_CONST_ECN;
     }
     if ((info.tcpi_options & TCPI_OPT_WSCALE) != 0) {
         state.const_flags |= FLUE_CONST_WINDOW_SCALING;
@@ -225,8 +238,11 @@ void fill_cached(int fd, const tcp_info& info, flue_state& state) {
     state.path_mtu  = static_cast<uint16_t>(
         std::min(option_or_zero(fd, level, v4 ? IP_MTU : IPV6_MTU), int{UINT16_MAX}));
     state.ttl = static_cast<uint8_t>(option_or_zero(fd, level, v4 ? IP_TTL : IPV6_UNICAST_HOPS));
-    state.tos = static_cast<uint8_t>(option_or_zero(fd, level, v4 ? IP_TOS : IPV6_TCLASS));
-    state.max_rt_ms = static_cast<uint32_t>(option_or_zero(fd, IPPROTO_TCP, TCP_USER_TIMEOUT));
+    // The kernel keeps ECT in it; the ECN field is the target's.
+    constexpr int dscp = 0xfc;
+    state.tos = static_cast<uint8_t>(option_or_zero(fd, level, v4 ? IP_TOS : IPV6_TCLASS) & dscp);
+    state.congestion = congestion_of(fd, info);
+    state.max_rt_ms  = static_cast<uint32_t>(option_or_zero(fd, IPPROTO_TCP, TCP_USER_TIMEOUT));
     if (option_or_zero(fd, IPPROTO_TCP, TCP_NODELAY) == 0) {
         state.cached_flags |= FLUE_CACHED_NAGLE;
     }

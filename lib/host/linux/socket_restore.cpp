@@ -1,12 +1,14 @@
 #include "host/linux/socket_restore.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <initializer_list>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <utility>
 #include <vector>
 
+#include "host/linux/congestion_name.hpp"
 #include "host/linux/endpoint.hpp"
 
 namespace flue::host {
@@ -199,6 +201,11 @@ void set_cached(int fd, const flue_state& state) {
     set(TCP_KEEPCNT, state.ka_probe_count);
     set(TCP_USER_TIMEOUT, state.max_rt_ms == UINT32_MAX ? 0 : state.max_rt_ms);
     set_option(fd, SOL_SOCKET, SO_KEEPALIVE, int{keepalive});
+    if (const char* name = congestion_name(state.congestion); name != nullptr) {
+        // A kernel without it, or that does not let this user have it, has another one.
+        ::setsockopt(
+            fd, IPPROTO_TCP, TCP_CONGESTION, name, static_cast<socklen_t>(std::strlen(name)));
+    }
 }
 
 /// go_live opens the window and leaves repair mode; setting TCP_NODELAY then sends what may be

@@ -165,7 +165,7 @@ const std::vector<BadBlock>& bad_blocks() {
         {"version", [](flue_state& s) { s.version = FLUE_STATE_VERSION + 1; }},
         {"size", [](flue_state& s) { s.size = sizeof(flue_state) - 4; }},
         {"family", [](flue_state& s) { s.family = 5; }},
-        {"const_flags", [](flue_state& s) { s.const_flags |= 0x08; }},
+        {"const_flags", [](flue_state& s) { s.const_flags |= 0x10; }},
         {"snd_wind_shift", [](flue_state& s) { s.snd_wind_shift = 15; }},
         {"rcv_wind_shift", [](flue_state& s) { s.rcv_wind_shift = 15; }},
         {"shift without scaling", [](flue_state& s) { s.const_flags = 0; }},
@@ -181,6 +181,8 @@ const std::vector<BadBlock>& bad_blocks() {
          }},
         {"cached_flags", [](flue_state& s) { s.cached_flags = 0x20; }},
         {"ttl", [](flue_state& s) { s.ttl = 0; }},
+        {"congestion", [](flue_state& s) { s.congestion = FLUE_CONGESTION_DCTCP + 1; }},
+        {"DCTCP without ECN", [](flue_state& s) { s.congestion = FLUE_CONGESTION_DCTCP; }},
         {"reserved", [](flue_state& s) { s.reserved = 1; }},
         {"flow_label", [](flue_state& s) { s.flow_label = 1 << 20; }},
         {"rcv_wnd_max", [](flue_state& s) { s.rcv_wnd_max = 0; }},
@@ -353,6 +355,54 @@ TEST(Handover, R32_R100_what_query_and_terminate_give_is_taken_as_it_is_in_every
         EXPECT_EQ(taken.receive_backlog_bytes, 6u);
         EXPECT_EQ(taken.retransmit_delta_ms, given.retransmit_delta_ms);
     }
+}
+
+TEST(Handover, R10_R32_congestion_control_and_ecn_are_shown_by_query_and_left_by_terminate) {
+    struct Case {
+        uint8_t given;
+        uint8_t had;
+        uint8_t ecn;
+    };
+
+    for (const Case& c : {Case{FLUE_CONGESTION_DEFAULT, FLUE_CONGESTION_CUBIC, 0},
+                          Case{FLUE_CONGESTION_CUBIC, FLUE_CONGESTION_CUBIC, FLUE_CONST_ECN},
+                          Case{FLUE_CONGESTION_NEWRENO, FLUE_CONGESTION_NEWRENO, 0},
+                          Case{FLUE_CONGESTION_DCTCP, FLUE_CONGESTION_DCTCP, FLUE_CONST_ECN}}) {
+        World world;
+        flue_state block              = World::state();
+        block.const_flags             = static_cast<uint8_t>(block.const_flags | c.ecn);
+        block.congestion              = c.given;
+
+        constexpr uint64_t queried_at = 65536;
+        const flue_conn conn          = world.offload(block);
+        world.post_and_run(query_request(world, conn, 5, queried_at));
+        EXPECT_EQ(world.poll_one().status, FLUE_SUCCESS);
+        EXPECT_EQ(world.region_state(queried_at).congestion, c.had);
+        EXPECT_EQ(world.region_state(queried_at).const_flags & FLUE_CONST_ECN, c.ecn);
+        world.put_state(block);
+        world.post_and_run(world.terminate_request(conn, 6));
+        EXPECT_EQ(world.poll_one().status, FLUE_SUCCESS);
+        EXPECT_EQ(world.region_state().congestion, c.given);
+        EXPECT_EQ(world.region_state().const_flags & FLUE_CONST_ECN, c.ecn);
+    }
+}
+
+TEST(Handover, default_congestion_control_is_the_target_s) {
+    Options options        = World::options();
+    options.tcp.congestion = tcp::CongestionControl::dctcp;
+    World world(256, options);
+    flue_state marked = World::state();
+    marked.const_flags |= FLUE_CONST_ECN;
+    flue_state unmarked           = World::state(FLUE_TCP_ESTABLISHED, 81);
+
+    constexpr uint64_t queried_at = 65536;
+    const auto shown              = [&](const flue_state& block) {
+        world.post_and_run(query_request(world, world.offload(block), 5, queried_at));
+        EXPECT_EQ(world.poll_one().status, FLUE_SUCCESS);
+        return world.region_state(queried_at).congestion;
+    };
+    EXPECT_EQ(shown(marked), FLUE_CONGESTION_DCTCP);
+    EXPECT_EQ(shown(unmarked), FLUE_CONGESTION_CUBIC) << "without ECN";
 }
 
 TEST(Handover, R58_R108_a_fin_behind_undelivered_data_travels_in_the_state_and_is_told_once) {

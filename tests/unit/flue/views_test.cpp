@@ -20,15 +20,17 @@ json connection() {
             {"send_queue", 65536},
             {"receive_queue", 0},
             {"cwnd", 14480},
-            {"srtt_us", 250}};
+            {"srtt_us", 250},
+            {"congestion", "dctcp"},
+            {"ecn", 1}};
 }
 
 TEST(ConnsText, connection_is_one_line_under_its_headings) {
     EXPECT_EQ(conns_text(json::array({connection()})),
               "State       Offload   Recv-Q  Send-Q  Local          Remote           Cwnd   "
-              "SRTT-us  Worker  Age\n"
+              "SRTT-us  Congestion  Worker  Age\n"
               "FIN-WAIT-1  draining  0       65536   10.9.0.1:8001  [fd09::2]:40000  14480  250    "
-              "  1       3min05s\n");
+              "  dctcp+ecn   1       3min05s\n");
 }
 
 TEST(ConnsText, no_connection_leaves_the_headings) {

@@ -66,6 +66,7 @@ TcpFields random_fields(Prng& prng) {
     tcp.urgent         = static_cast<uint16_t>(prng.next());
     tcp.flags          = static_cast<uint8_t>(prng.next());
     tcp.has_timestamps = prng.chance(1, 2);
+    tcp.ecn_capable    = prng.chance(1, 2);
     if (tcp.has_timestamps) {
         tcp.ts_val = static_cast<uint32_t>(prng.next());
         tcp.ts_ecr = static_cast<uint32_t>(prng.next());
@@ -198,11 +199,31 @@ TEST(BuildHeaders, random_fields_come_back_from_parse_frame) {
         EXPECT_EQ(frame.key.local_port, flow.key.remote_port);
         EXPECT_EQ(frame.key.remote_port, flow.key.local_port);
         EXPECT_EQ(frame.key.family, flow.key.family);
-        EXPECT_EQ(frame.tcp.congestion_experienced, (flow.tos & 3) == 3);
+        EXPECT_FALSE(frame.tcp.congestion_experienced);
         EXPECT_EQ(frame.payload_bytes, payload.size());
         EXPECT_EQ(frame.payload_offset + payload.size(), bytes.size());
         expect_fields(tcp, frame.tcp);
         ASSERT_FALSE(HasFailure()) << "round " << round;
+    }
+}
+
+TEST(BuildHeaders, ecn_field_is_ect_0_of_an_ecn_capable_segment_and_never_the_flow_s) {
+    constexpr std::size_t ip_offset = 14;
+    for (const Family family : {Family::ipv4, Family::ipv6}) {
+        for (const bool capable : {false, true}) {
+            for (uint8_t tos = 0xb8; tos <= 0xbb; ++tos) {
+                FlowHeader flow = flow_from_a(family, 1, 2);
+                flow.tos        = tos;
+                TcpFields tcp;
+                tcp.ecn_capable       = capable;
+                const Bytes bytes     = build(flow, tcp, payload_odd());
+                const uint32_t first  = field16(bytes, ip_offset);
+                const uint32_t class_ = family == Family::ipv4 ? first & 0xff : first >> 4 & 0xff;
+                EXPECT_EQ(class_, 0xb8u | (capable ? 2u : 0u));
+                Frame frame;
+                EXPECT_EQ(parse_frame(bytes, Checksum::verify, frame), ParseResult::tcp);
+            }
+        }
     }
 }
 

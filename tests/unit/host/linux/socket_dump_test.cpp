@@ -7,6 +7,7 @@
 #include <optional>
 #include <unistd.h>
 
+#include "host/linux/congestion_name.hpp"
 #include "two_hosts.hpp"
 
 namespace flue::test {
@@ -254,6 +255,44 @@ TEST_P(SocketDump, time_out_writes_the_whole_flight_down_as_lost) {
     EXPECT_EQ(dump->state.snd_max, dump->state.snd_una + 10'000);
     EXPECT_GT(dump->state.retransmit_count, 0);
     EXPECT_GT(dump->state.srtt_us_x8, 0u);
+}
+
+TEST_P(SocketDump, ecn_and_congestion_control_are_told_and_ect_is_no_part_of_the_tos) {
+    const auto with_ecn = [&](const char* value) {
+        for (const testbed::Namespace* host : {&hosts.near, &hosts.far}) {
+            inside(*host, [value] { testbed::set_sysctl("net/ipv4/tcp_ecn", value); });
+        }
+    };
+    with_ecn("1");
+    const Connection marked = connect_pair(hosts, GetParam());
+    with_ecn("2");
+    const int fd    = marked.near.get();
+    const int level = GetParam() == 4 ? int{IPPROTO_IP} : int{IPPROTO_IPV6};
+    const int name  = GetParam() == 4 ? IP_TOS : IPV6_TCLASS;
+    host::set_option(fd, level, name, 0x48);
+    const host::CongestionName reno{"reno"};
+    ASSERT_TRUE(host::set_option(fd, IPPROTO_TCP, TCP_CONGESTION, reno));
+    expect_conversation(fd, marked.far.get(), 100'000, 37);
+    const auto dump  = dump_of(fd);
+    const auto plain = dump_of(near());
+    ASSERT_TRUE(dump && plain);
+    EXPECT_NE(dump->state.const_flags & FLUE_CONST_ECN, 0);
+    EXPECT_EQ(dump->state.congestion, FLUE_CONGESTION_NEWRENO);
+    EXPECT_EQ(dump->state.tos, 0x48);
+    EXPECT_EQ(plain->state.const_flags & FLUE_CONST_ECN, 0);
+}
+
+TEST_P(SocketDump, a_congestion_control_that_flue_has_not_is_the_target_s_choice) {
+    EXPECT_EQ(host::congestion_named("bbr"), FLUE_CONGESTION_DEFAULT);
+    EXPECT_EQ(host::congestion_named("cubic"), FLUE_CONGESTION_CUBIC);
+    EXPECT_EQ(host::congestion_named("dctcp"), FLUE_CONGESTION_DCTCP);
+    const host::CongestionName bbr{"bbr"};
+    if (!host::set_option(near(), IPPROTO_TCP, TCP_CONGESTION, bbr)) {
+        GTEST_SKIP() << "this kernel has no BBR";
+    }
+    const auto dump = dump_of(near());
+    ASSERT_TRUE(dump);
+    EXPECT_EQ(dump->state.congestion, FLUE_CONGESTION_DEFAULT);
 }
 
 TEST_P(SocketDump, ipv4_on_an_ipv6_socket_is_ipv4) {

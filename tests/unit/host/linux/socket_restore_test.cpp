@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
+#include "host/linux/congestion_name.hpp"
 #include "host/linux/socket_dump.hpp"
 #include "two_hosts.hpp"
 
@@ -143,6 +144,8 @@ TEST_P(SocketRestore, options_and_sequence_numbers_survive_the_way_there_and_bac
     host::set_option(
         fd, v4 ? int{IPPROTO_IP} : int{IPPROTO_IPV6}, v4 ? IP_TTL : IPV6_UNICAST_HOPS, 33);
     host::set_option(fd, v4 ? int{IPPROTO_IP} : int{IPPROTO_IPV6}, v4 ? IP_TOS : IPV6_TCLASS, 0x48);
+    const host::CongestionName reno{"reno"};
+    host::set_option(fd, IPPROTO_TCP, TCP_CONGESTION, reno);
     expect_conversation(fd, connection.far.get(), 3'000, 13);
     const flue_state before = pass(hosts, connection).dump.state;
     const flue_state after  = pass(hosts, connection).dump.state;
@@ -153,6 +156,7 @@ TEST_P(SocketRestore, options_and_sequence_numbers_survive_the_way_there_and_bac
     EXPECT_EQ(before.max_rt_ms, 45'000u);
     EXPECT_EQ(before.ttl, 33);
     EXPECT_EQ(before.tos, 0x48);
+    EXPECT_EQ(before.congestion, FLUE_CONGESTION_NEWRENO);
     EXPECT_EQ(before.path_mtu, 1500);
     EXPECT_EQ(before.remote_mss, v4 ? 1460 : 1440);
     EXPECT_EQ(before.const_flags,
