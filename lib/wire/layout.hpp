@@ -23,8 +23,10 @@ constexpr uint16_t ethertype_ipv4        = 0x0800;
 constexpr uint16_t ethertype_vlan        = 0x8100;
 constexpr uint16_t ethertype_ipv6        = 0x86dd;
 
+constexpr uint8_t protocol_icmp          = 1;
 constexpr uint8_t protocol_tcp           = 6;
 constexpr uint8_t protocol_fragment      = 44;
+constexpr uint8_t protocol_icmpv6        = 58;
 
 /// The ECN field: the low two bits of the type of service or traffic class.  RFC 3168 §5
 constexpr uint8_t ecn_mask             = 0x03;

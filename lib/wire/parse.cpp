@@ -1,8 +1,7 @@
 #include <algorithm>
 
-#include "wire/bytes.hpp"
+#include "wire/ethernet.hpp"
 #include "wire/frame.hpp"
-#include "wire/layout.hpp"
 
 namespace flue::wire {
 
@@ -16,26 +15,6 @@ struct IpPacket {
     std::span<const std::byte> segment;  ///< TCP header and payload, padding cut off
     uint32_t pseudo_sum = 0;
 };
-
-struct EtherType {
-    uint16_t value    = 0;
-    uint32_t l2_bytes = 0;  ///< 0: the frame is too short to say
-};
-
-/// One 802.1Q tag may stand before the type.
-EtherType read_ethertype(std::span<const std::byte> bytes) {
-    if (bytes.size() < ethernet_bytes) {
-        return {};
-    }
-    const uint16_t first = load16(&bytes[ethernet_type_offset]);
-    if (first != ethertype_vlan) {
-        return {first, ethernet_bytes};
-    }
-    if (bytes.size() < ethernet_bytes + vlan_tag_bytes) {
-        return {};
-    }
-    return {load16(&bytes[ethernet_type_offset + vlan_tag_bytes]), ethernet_bytes + vlan_tag_bytes};
-}
 
 void read_addresses(const std::byte* at, uint32_t address_bytes, FlowKey& key) {
     std::memcpy(key.remote.data(), at, address_bytes);

@@ -61,6 +61,11 @@ def options():
             fields = u32(0xfffffff0, 9) + u16(512, 0) + bytes([0x18, stamps, sacks])
             fields += u32(*range(7, 7 + 2 * stamps + 2 * sacks))
             yield f"build-{name}-{4 if family else 6}", flow + fields + b"\5hello" + u16(99)
+    for name, message, packet in (
+            ("4", b"\1" + struct.pack("!BBHHH", 3, 4, 0, 0, 1400), FRAMES["data-ipv4"][14:]),
+            ("6", b"\0" + struct.pack("!BBHI", 2, 0, 0, 1400), FRAMES["data-ipv6"][14:])):
+        yield "too-big-" + name, b"\3" + message + packet
+        yield "too-big-short-" + name, b"\3" + message + packet[:40]
 
 
 # --------------------------------------------------------------------------------------- segments

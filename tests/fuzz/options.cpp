@@ -1,4 +1,5 @@
-// Frames as they come from a NIC: wire::parse_frame reads any bytes, and what build_headers wrote.
+// Frames as they come from a NIC: wire::parse_frame reads any bytes, and what build_headers wrote;
+// wire::parse_packet_too_big any ICMP message.
 
 #include <memory>
 
@@ -6,6 +7,7 @@
 #include "input.hpp"
 #include "wire/bytes.hpp"
 #include "wire/frame.hpp"
+#include "wire/icmp.hpp"
 #include "wire/layout.hpp"
 
 namespace {
@@ -53,7 +55,48 @@ void parse_anything(Input& in) {
     const Buffer buffer(raw.size());
     std::ranges::copy(std::as_bytes(raw), buffer.span().begin());
     Frame frame;
-    (void)parse(buffer.span(), frame);
+    const ParseResult result = parse(buffer.span(), frame);
+    const auto too_big       = parse_packet_too_big(buffer.span());
+    FLUE_ASSERT(!too_big || result == ParseResult::not_tcp);
+}
+
+/// An ICMP message of any bytes in a packet that is sound around it, to whom it quotes.
+void parse_any_message(Input& in) {
+    const bool ipv4    = in.flag();
+    const size_t l3    = ipv4 ? ipv4_bytes : ipv6_bytes;
+    const uint8_t kind = ipv4 ? protocol_icmp : protocol_icmpv6;
+    const auto raw     = in.take(1280);
+    if (raw.size() < 8) {
+        return;
+    }
+    const Buffer buffer(ethernet_bytes + l3 + raw.size());
+    const auto packet  = buffer.span().subspan(ethernet_bytes);
+    const auto message = packet.subspan(l3);
+    store16(&buffer.bytes[ethernet_type_offset], ipv4 ? ethertype_ipv4 : ethertype_ipv6);
+    store8(&packet[0], ipv4 ? 0x45 : 0x60);
+    store16(&packet[ipv4 ? 2 : 4], static_cast<uint16_t>(raw.size() + (ipv4 ? l3 : 0)));
+    store8(&packet[ipv4 ? 9 : 6], kind);
+    std::ranges::copy(std::as_bytes(raw), message.begin());
+    const size_t source = ipv4 ? 8 + 12 : 8 + 8;  // of what is quoted
+    const size_t size   = ipv4 ? ipv4_address_bytes : ipv6_address_bytes;
+    if (raw.size() >= source + size) {
+        std::ranges::copy(message.subspan(source, size), packet.subspan(ipv4 ? 16 : 24).begin());
+    }
+    store16(&message[2], 0);
+    const uint32_t length = kind + static_cast<uint32_t>(raw.size());
+    const uint32_t pseudo = ipv4 ? 0 : sum_bytes(packet.subspan(8, 2 * size), length);
+    store16(&message[2], fold_checksum(sum_bytes(message, pseudo)));
+    if (ipv4) {
+        store16(&packet[ipv4_checksum_offset], 0);
+        store16(&packet[ipv4_checksum_offset], fold_checksum(sum_bytes(packet.first(l3))));
+    }
+
+    const auto told   = parse_packet_too_big(buffer.span());
+    const bool is_one = ipv4 ? load16(&message[0]) == 0x0304 : load8(&message[0]) == 2;
+    FLUE_ASSERT(!told || is_one);
+    FLUE_ASSERT(!told || told->key.family == (ipv4 ? Family::ipv4 : Family::ipv6));
+    FLUE_ASSERT(!told || raw.size() >= 8 + l3 + 8);
+    FLUE_ASSERT(!fuzz::canary || !told);
 }
 
 void seal(std::span<std::byte> packet, bool ipv4) {
@@ -174,15 +217,18 @@ void build_and_parse(Input& in) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Input in({data, size});
-    switch (in.below(3)) {
+    switch (in.below(4)) {
         case 0:
             parse_anything(in);
             break;
         case 1:
             parse_any_segment(in);
             break;
-        default:
+        case 2:
             build_and_parse(in);
+            break;
+        default:
+            parse_any_message(in);
             break;
     }
     return 0;

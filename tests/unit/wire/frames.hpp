@@ -77,6 +77,9 @@ Bytes to_bytes(const std::array<uint8_t, N>& frame) {
     return Bytes(view.begin(), view.end());
 }
 
+constexpr IpAddress ipv4_router{10, 9, 0, 254};
+constexpr IpAddress ipv6_router{0xfd, 0x09, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xfe};
+
 /// with_vlan_tag returns the frame with an 802.1Q tag between addresses and type.
 inline Bytes with_vlan_tag(Bytes frame, uint16_t tag) {
     const std::array<std::byte, 4> bytes{
