@@ -89,6 +89,16 @@ Bottle::Bottle(const BottleOptions& options) : options_(options) {
             std::chrono::milliseconds{2});
         set_impairment({});
     }
+    if (options_.routed) {
+        inside(middle_, [this] {
+            for (const std::string end : {"near", "far"}) {
+                set_up(end, options_.mtu);
+            }
+        });
+        router_.emplace(middle_,
+                        Router::Side{"near", host_ipv4, host_ipv6},
+                        Router::Side{"far", remote_ipv4, remote_ipv6});
+    }
 }
 
 Bottle::~Bottle() {
@@ -102,7 +112,7 @@ void Bottle::lay_wire() {
         link_.emplace(Link::End{host_, wire}, Link::End{remote_, far_end}, options_.seed);
         return;
     }
-    if (!options_.impairable) {
+    if (!options_.impairable && !options_.routed) {
         run_tool({"ip", "link", "add", wire, "type", "veth", "peer", "name", far_end});
         move_to(far_end, remote_);
         return;

@@ -8,6 +8,7 @@
 #include "testbed/detour.hpp"
 #include "testbed/link.hpp"
 #include "testbed/namespace.hpp"
+#include "testbed/router.hpp"
 
 namespace flue::testbed {
 
@@ -21,6 +22,7 @@ struct Impairment {
 struct BottleOptions {
     bool impairable = false;  ///< put a namespace in the middle of the wire, for set_impairment
     bool distant    = false;  ///< a Link instead of veths, for link(); nothing else impairs it
+    bool routed     = false;  ///< put a router in the middle of the wire, for router()
     unsigned mtu    = 1500;
     uint64_t seed   = 1;  ///< of the Link's losses
 };
@@ -64,6 +66,9 @@ class Bottle {
     /// Pre: distant.
     [[nodiscard]] Link& link() { return *link_; }
 
+    /// Pre: routed.
+    [[nodiscard]] const Router& router() const { return *router_; }
+
   private:
     void lay_wire();
     void configure_host() const;
@@ -76,6 +81,7 @@ class Bottle {
     Namespace middle_ = Namespace::create();
     std::optional<Detour> detour_;
     std::optional<Link> link_;
+    std::optional<Router> router_;
 };
 
 /// mac_address reads an interface's address in the calling thread's namespace.

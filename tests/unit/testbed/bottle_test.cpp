@@ -53,6 +53,7 @@ TEST_F(BottleTest, second_bottle_can_follow_the_first) {
     for (const BottleOptions& options : {BottleOptions{},
                                          BottleOptions{.impairable = true},
                                          BottleOptions{.distant = true},
+                                         BottleOptions{.routed = true},
                                          BottleOptions{}}) {
         const Bottle bottle{options};
         address_the_wire();
@@ -111,6 +112,27 @@ TEST_F(BottleTest, distant_wire_drops_what_its_queue_has_no_room_for) {
     Child::execute({"ping", "-q", "-c", "20", "-l", "20", "-W", "1", Bottle::remote_ipv4}).wait();
     EXPECT_GT(bottle.link().counts().crowded, 0U);
     EXPECT_EQ(bottle.link().counts().lost, 0U);
+}
+
+TEST_F(BottleTest, router_passes_what_fits_and_tells_of_what_does_not) {
+    const Bottle bottle{{.routed = true}};
+    address_the_wire();
+    const auto ping_with = [](unsigned packet_bytes) {
+        const std::string payload = std::to_string(packet_bytes - 28);
+        return Child::execute(
+                   {"ping", "-c", "1", "-W", "1", "-M", "do", "-s", payload, Bottle::remote_ipv4})
+            .wait();
+    };
+    EXPECT_TRUE(ping_with(1500).ok());
+    bottle.router().set_mtu(1400);
+    EXPECT_TRUE(ping_with(1400).ok());
+    bottle.router().tell(false);
+    const auto untold = ping_with(1401);
+    EXPECT_FALSE(untold.ok());
+    EXPECT_EQ(untold.output.find("mtu"), std::string::npos) << untold.output;
+    bottle.router().tell(true);
+    const auto told = ping_with(1401);
+    EXPECT_NE(told.output.find("mtu = 1400"), std::string::npos) << told.output;
 }
 
 TEST_F(BottleTest, capture_shows_both_directions_of_a_refused_connection) {
