@@ -1,0 +1,199 @@
+// What the whole worker costs, from the host's ring to the NIC's and back, in TSC cycles.
+//
+//   worker-bench [--connections N,N,...] [--json FILE] [--smoke]
+//
+// Everything runs on one core and nothing waits for anybody else; host and far end are not counted.
+// With many connections a step finds nothing in the caches that the step before left there, since
+// each step goes over half of the completion ring (32,768 requests) before the next.
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <rte_cycles.h>
+#include <rte_eal.h>
+
+#include "worker_rig.hpp"
+
+namespace flue::bench {
+
+namespace {
+
+struct Row {
+    std::string name;
+    uint32_t connections;
+    double cycles;  ///< per operation
+    double rate;    ///< operations a second of busy core
+    uint64_t frames;
+    uint64_t failed;
+};
+
+std::vector<Row> rows;
+
+void report(const WorkerRig& rig, const std::string& name, uint64_t operations) {
+    const double each = static_cast<double>(rig.cycles) / static_cast<double>(operations);
+    const double rate = static_cast<double>(rte_get_tsc_hz()) / each;
+    rows.push_back({name, rig.connections(), each, rate, rig.frames, rig.failed});
+    std::printf("%-28s %9u connections %8.0f cycles %8.2f M/s, %llu frames, %llu failed\n",
+                name.c_str(),
+                rig.connections(),
+                each,
+                rate / 1e6,
+                static_cast<unsigned long long>(rig.frames),
+                static_cast<unsigned long long>(rig.failed));
+    std::fflush(stdout);
+}
+
+void clear(WorkerRig& rig) {
+    rig.cycles = rig.turns = rig.frames = rig.failed = rig.events = rig.bytes = rig.fins =
+        rig.resets                                                            = 0;
+}
+
+void post_to_all(WorkerRig& rig, const std::function<flue_wr(uint32_t)>& make) {
+    for (uint32_t i = 0; i < rig.connections(); ++i) {
+        rig.post(make(i));
+    }
+}
+
+/// The same with TERMINATE posted behind each request.
+void abort_all(WorkerRig& rig, bool with_terminate) {
+    rig.peer              = PeerMode::sink;
+    const uint64_t before = rig.completed;
+    post_to_all(rig, [&](uint32_t i) { return rig.request(i, FLUE_OP_DISCONNECT, FLUE_WR_ABORT); });
+    rig.settle(before + rig.connections());
+    if (with_terminate) {
+        rig.terminate();
+    }
+}
+
+void close_all(WorkerRig& rig, uint32_t bytes) {
+    rig.peer              = PeerMode::close;
+    const uint64_t before = rig.completed;
+    post_to_all(rig, [&](uint32_t i) {
+        flue_wr wr = rig.request(i, FLUE_OP_DISCONNECT);
+        if (bytes > 0) {
+            wr.sge_count = 1;
+            wr.sge[0]    = rig.payload(bytes);
+        }
+        return wr;
+    });
+    rig.settle(before + rig.connections());
+    for (uint32_t i = 0; i < 64; ++i) {
+        rig.turn();  // the last FINs
+    }
+    rig.terminate();
+}
+
+void closes(uint32_t connections) {
+    WorkerRig rig({.connections = connections, .payload_bytes = 1'024});
+    const uint64_t n = connections;
+    for (int round = 0; round < 2; ++round) {  // the first also touches all memory
+        clear(rig);
+        rig.offload();
+        if (round > 0) {
+            report(rig, "offload", n);
+        }
+        clear(rig);
+        rig.terminate();
+        if (round > 0) {
+            report(rig, "upload", n);
+        }
+    }
+    rig.offload();
+    clear(rig);
+    abort_all(rig, false);
+    report(rig, "abort", n);
+    rig.terminate();
+    rig.offload();
+    clear(rig);
+    abort_all(rig, true);
+    report(rig, "abort and terminate", n);
+    rig.offload();
+    clear(rig);
+    close_all(rig, 0);
+    report(rig, "graceful close", n);
+    rig.offload();
+    clear(rig);
+    close_all(rig, 1'024);
+    report(rig, "graceful close, 1 KiB", n);
+}
+
+void drain(uint32_t connections, bool checksum_by_port) {
+    constexpr uint32_t send_bytes = 256 * 1'460;
+    WorkerRig rig({.connections      = connections,
+                   .checksum_by_port = checksum_by_port,
+                   .payload_bytes    = send_bytes});
+    rig.offload();
+    rig.peer              = PeerMode::ack;
+    const uint32_t rounds = std::max(1U, 2'000 / connections);
+    for (uint32_t round = 0; round < 1 + rounds; ++round) {
+        if (round == 1) {
+            clear(rig);
+        }
+        const uint64_t before = rig.completed;
+        post_to_all(rig, [&](uint32_t i) {
+            flue_wr wr   = rig.request(i, FLUE_OP_SEND);
+            wr.sge_count = 1;
+            wr.sge[0]    = rig.payload(send_bytes);
+            return wr;
+        });
+        rig.settle(before + rig.connections());
+    }
+    report(rig,
+           checksum_by_port ? "drain, segment" : "drain, segment, sums in software",
+           rig.bytes / 1'448);
+    rig.terminate();
+}
+
+}  // namespace
+
+}  // namespace flue::bench
+
+int main(int argc, char** argv) {
+    using namespace flue::bench;
+    std::vector<uint32_t> sizes{1'000, 10'000, 100'000, 1'000'000};
+    for (int i = 1; i < argc; ++i) {
+        if (std::strcmp(argv[i], "--smoke") == 0) {
+            sizes = {500};
+        } else if (std::strcmp(argv[i], "--connections") == 0 && i + 1 < argc) {
+            sizes.clear();
+            for (char* word = std::strtok(argv[++i], ","); word != nullptr;
+                 word       = std::strtok(nullptr, ",")) {
+                sizes.push_back(static_cast<uint32_t>(std::strtoul(word, nullptr, 10)));
+            }
+        }
+    }
+    std::vector<std::string> words{"worker-bench",
+                                   "--no-huge",
+                                   "-m",
+                                   "3072",
+                                   "--no-pci",
+                                   "--no-shconf",
+                                   "-l",
+                                   "0",
+                                   "--log-level",
+                                   "error"};
+    std::vector<char*> eal;
+    for (std::string& word : words) {
+        eal.push_back(word.data());
+    }
+    if (rte_eal_init(static_cast<int>(eal.size()), eal.data()) < 0) {
+        std::fprintf(stderr, "the EAL does not start\n");
+        return 1;
+    }
+    for (const uint32_t connections : sizes) {
+        closes(connections);
+    }
+    drain(sizes.size() == 1 ? 8 : 64, true);
+    drain(sizes.size() == 1 ? 8 : 64, false);
+    bool good = true;
+    for (const Row& row : rows) {
+        good = good && row.failed == 0;
+    }
+    rte_eal_cleanup();
+    return good ? 0 : 1;
+}
