@@ -120,11 +120,14 @@ uint32_t write_tcp(const FlowKey& key, const TcpFields& tcp, std::byte* out) {
 }
 
 uint32_t pseudo_header_sum(const FlowKey& key, uint32_t segment_bytes) {
-    const uint32_t address_bytes =
-        key.family == Family::ipv4 ? ipv4_address_bytes : ipv6_address_bytes;
-    uint32_t sum = protocol_tcp + segment_bytes;
-    sum          = sum_bytes(std::as_bytes(std::span(key.local).first(address_bytes)), sum);
-    return sum_bytes(std::as_bytes(std::span(key.remote).first(address_bytes)), sum);
+    const uint32_t words = key.family == Family::ipv4 ? 1 : ipv6_address_bytes / 4;
+    uint32_t sum         = protocol_tcp + segment_bytes;
+    for (uint32_t i = 0; i < words; ++i) {
+        const uint32_t local  = load32(std::as_bytes(std::span(key.local)).data() + 4 * i);
+        const uint32_t remote = load32(std::as_bytes(std::span(key.remote)).data() + 4 * i);
+        sum += (local >> 16) + (local & 0xffff) + (remote >> 16) + (remote & 0xffff);
+    }
+    return sum;
 }
 
 }  // namespace

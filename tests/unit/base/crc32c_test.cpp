@@ -25,6 +25,19 @@ TEST(Crc32c, agrees_with_the_examples_of_the_rfc) {
     EXPECT_EQ(crc_of(descending), 0x113fdb5cu);
 }
 
+TEST(Crc32c, agrees_with_the_definition_at_every_length) {
+    std::vector<uint8_t> bytes;
+    uint32_t crc = ~0u;
+    for (uint32_t length = 0; length < 300; ++length) {
+        EXPECT_EQ(crc_of(bytes), ~crc) << length;
+        bytes.push_back(static_cast<uint8_t>(length * 37 + 11));
+        crc ^= bytes.back();
+        for (int bit = 0; bit < 8; ++bit) {
+            crc = (crc >> 1) ^ ((crc & 1) != 0 ? 0x82f63b78 : 0);
+        }
+    }
+}
+
 TEST(Crc32c, of_nothing_is_zero) {
     EXPECT_EQ(crc32c({}), 0u);
 }
