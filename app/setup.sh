@@ -6,7 +6,7 @@
 
 # A compiler, meson, and everything that the build looks for.
 packages_build=(g++ meson ninja-build pkgconf python3-minimal libdpdk-dev libnuma-dev
-                libcli11-dev nlohmann-json3-dev libgtest-dev libbenchmark-dev)
+                libcli11-dev nlohmann-json3-dev libgtest-dev libbenchmark-dev liblwip-dev)
 # What the demo and the end-to-end tests call: namespaces, links, packet loss, the remote.
 packages_run=(util-linux iproute2 ethtool nftables iputils-ping curl)
 # The second compiler and its sanitizers.
