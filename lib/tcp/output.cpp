@@ -262,6 +262,7 @@ void Engine::Impl::sent(Conn c, Seq seq, Seq end) {
     if (end > tcb.snd_max) {
         append_span(c, end);
         tcb.snd_max = end;
+        tcb.set(loss_cwnd_used, tcb.flight_size() >= tcb.cwnd / 2);
     }
     if (tcb.is(flag_recovery)) {
         c.loss.prr_out += bytes_between(seq, end);

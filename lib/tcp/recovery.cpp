@@ -165,10 +165,12 @@ void Engine::Impl::reduce_proportionally(Conn c, const Delivery& d) {
 }
 
 /// A window that was not even half used has not been tried: it says nothing about the path.  RFC
-/// 7661 §4.1
+/// 7661 §4.1.  What counts is how full it was when it was last filled: of ACKs that come in a burst
+/// the later ones find less in flight.
 void Engine::Impl::grow_window(Conn c, const Delivery& d) {
-    Tcb& tcb = c.tcb;
-    if (d.acked == 0 || (d.flight_before < tcb.cwnd / 2 && !tcb.is(flag_timeout))) {
+    Tcb& tcb        = c.tcb;
+    const bool used = d.flight_before >= tcb.cwnd / 2 || tcb.has(loss_cwnd_used);
+    if (d.acked == 0 || (!used && !tcb.is(flag_timeout))) {
         return;
     }
     if (tcb.cwnd < tcb.ssthresh) {

@@ -65,6 +65,7 @@ enum LossBit : uint8_t {
     loss_frto       = 0x10,  ///< the last timeout may have been spurious.  RFC 5682
     loss_undo       = 0x20,  ///< prior_cwnd and prior_ssthresh can be gone back to
     loss_dsack      = 0x40,  ///< a duplicate is to be reported.  RFC 2883
+    loss_cwnd_used  = 0x80,  ///< half of cwnd was in flight when new data was last sent
 };
 
 /// Of Tcb::ecn, below the congestion control's number.
