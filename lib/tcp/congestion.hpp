@@ -20,10 +20,10 @@ struct Control {
     const char* name;
     /// acked: congestion avoidance.
     void (*acked)(Tcb& tcb, TcbLoss& loss, const Acked& acked);
-    /// lost returns what ssthresh becomes.
-    uint32_t (*lost)(const Tcb& tcb, TcbLoss& loss);
+    /// lost returns what ssthresh becomes; `flight_bytes` were outstanding.
+    uint32_t (*lost)(const Tcb& tcb, TcbLoss& loss, uint32_t flight_bytes);
     /// marked likewise, when the peer says that packets were marked, once a window.
-    uint32_t (*marked)(const Tcb& tcb, TcbLoss& loss);
+    uint32_t (*marked)(const Tcb& tcb, TcbLoss& loss, uint32_t flight_bytes);
     /// echoed, if not null, hears of each ACK of a connection with ECN whether it had ECE.
     void (*echoed)(const Tcb& tcb, TcbLoss& loss, uint32_t bytes, bool marked);
 };

@@ -111,9 +111,9 @@ void acked(Tcb& tcb, TcbLoss& loss, const Acked& acked) {
 }
 
 /// RFC 9438 §4.6, §4.7
-uint32_t lost(const Tcb& tcb, TcbLoss& loss) {
+uint32_t lost(const Tcb& tcb, TcbLoss& loss, uint32_t flight_bytes) {
     Memory m            = memory_of(loss);
-    const uint64_t used = std::min(tcb.cwnd, tcb.flight_size());  // an unused window proves nothing
+    const uint64_t used = std::min(tcb.cwnd, flight_bytes);  // an unused window proves nothing
     const bool less     = used < m.w_max;  // others want a share: let go of some.  §4.7
     m.w_max             = static_cast<uint32_t>(less ? used * (10 + beta_x10) / 20 : used);
     m.w_est             = 0;

@@ -54,15 +54,15 @@ void echoed(const Tcb& tcb, TcbLoss& loss, uint32_t bytes, bool marked) {
 }
 
 /// RFC 8257 §3.3 step 9
-uint32_t marked(const Tcb& tcb, TcbLoss& loss) {
+uint32_t marked(const Tcb& tcb, TcbLoss& loss, uint32_t /*flight_bytes*/) {
     const uint32_t alpha = alpha_one - memory_of(loss).alpha_complement;
     const uint64_t cut   = uint64_t{tcb.cwnd} * alpha / (2 * alpha_one);
     return std::max(tcb.cwnd - static_cast<uint32_t>(cut), 2 * tcb.smss());
 }
 
 /// RFC 8257 §3.5: as any TCP.
-uint32_t lost(const Tcb& tcb, TcbLoss& loss) {
-    return newreno.lost(tcb, loss);
+uint32_t lost(const Tcb& tcb, TcbLoss& loss, uint32_t flight_bytes) {
+    return newreno.lost(tcb, loss, flight_bytes);
 }
 
 void acked(Tcb& tcb, TcbLoss& loss, const Acked& acked) {

@@ -57,7 +57,7 @@ bool Engine::Impl::note_echo(Conn c, const wire::TcpFields& fields, uint32_t ack
     TcbLoss& loss    = c.know();
     loss.ecn_end     = tcb.snd_max;
     loss.ecn_reacted = true;
-    tcb.ssthresh     = method.marked(tcb, loss);
+    tcb.ssthresh     = method.marked(tcb, loss, tcb.flight_size());
     tcb.cwnd         = std::min(tcb.cwnd, tcb.ssthresh);
     tcb.set(ecn_cwr, true);
     ++counters.congestion_marks;

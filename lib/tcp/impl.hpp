@@ -212,7 +212,7 @@ struct Engine::Impl {
     void leave_recovery(Conn c);
     void reduce_proportionally(Conn c, const Delivery& d);
     void grow_window(Conn c, const Delivery& d);
-    void reduce_at_once(Conn c);
+    void reduce_at_once(Conn c, const Delivery& d);
     void detect_spurious_timeout(Conn c, const Delivery& d);
     void remember_window(Conn c);
     void undo_reduction(Conn c);
@@ -230,7 +230,8 @@ struct Engine::Impl {
     void note_duplicate(Conn c);
     void start_loss_timer(Conn c);
     void tail_probe_timed_out(Conn c);
-    void tail_probe_ack(Conn c, const Delivery& d);
+    /// Returns whether the window was reduced.
+    [[nodiscard]] bool tail_probe_ack(Conn c, const Delivery& d);
 
     // ------------------------------------------------ ecn.cpp
     void note_mark(Conn c, const Arrival& a);

@@ -14,8 +14,8 @@ void acked(Tcb& tcb, TcbLoss& /*loss*/, const Acked& acked) {
 }
 
 /// RFC 5681 (4)
-uint32_t lost(const Tcb& tcb, TcbLoss& /*loss*/) {
-    return std::max(tcb.flight_size() / 2, 2 * tcb.smss());
+uint32_t lost(const Tcb& tcb, TcbLoss& /*loss*/, uint32_t flight_bytes) {
+    return std::max(flight_bytes / 2, 2 * tcb.smss());
 }
 
 }  // namespace

@@ -152,20 +152,22 @@ void Engine::Impl::tail_probe_timed_out(Conn c) {
 
 /// A probe that was sent before and is acknowledged without a report of a duplicate has repaired a
 /// loss, which nothing else will tell of.  Spec: RFC 8985 §7.4.2
-void Engine::Impl::tail_probe_ack(Conn c, const Delivery& d) {
+bool Engine::Impl::tail_probe_ack(Conn c, const Delivery& d) {
     Tcb& tcb            = c.tcb;
     const TcbLoss& loss = c.loss;
     if (tcb.snd_una < loss.tail_probe_end) {
-        return;
+        return false;
     }
     if (!loss.tail_probe_again || d.duplicate) {
         tcb.set(loss_tail_probe, false);
     } else if (tcb.snd_una > loss.tail_probe_end) {
         tcb.set(loss_tail_probe, false);
-        reduce_at_once(c);
+        reduce_at_once(c, d);
+        return true;
     } else if (d.acked == 0 && !d.sacked) {
         tcb.set(loss_tail_probe, false);
     }
+    return false;
 }
 
 }  // namespace flue::tcp

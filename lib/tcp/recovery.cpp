@@ -61,10 +61,8 @@ void Engine::Impl::recover_after_ack(Conn c, Delivery& d) {
     if (tcb.has(loss_frto)) {
         detect_spurious_timeout(c, d);
     }
-    if (tcb.has(loss_tail_probe)) {
-        tail_probe_ack(c, d);
-    }
-    const bool over = !open && tcb.snd_una >= c.cold.recover;
+    const bool reduced = tcb.has(loss_tail_probe) && tail_probe_ack(c, d);
+    const bool over    = !open && tcb.snd_una >= c.cold.recover;
     if (over) {
         leave_recovery(c);
     }
@@ -80,7 +78,7 @@ void Engine::Impl::recover_after_ack(Conn c, Delivery& d) {
     }
     if (tcb.is(flag_recovery)) {
         reduce_proportionally(c, d);
-    } else if (!over) {
+    } else if (!over && !reduced) {
         grow_window(c, d);
     }
     if (!tcb.is(flag_recovery) && d.acked > 0) {
@@ -114,7 +112,7 @@ void Engine::Impl::enter_recovery(Conn c) {
     loss.recover_fs    = std::max(tcb.flight_size(), 1U);
     loss.prr_delivered = 0;
     loss.prr_out       = 0;
-    tcb.ssthresh       = congestion::control_of(tcb).lost(tcb, loss);
+    tcb.ssthresh       = congestion::control_of(tcb).lost(tcb, loss, tcb.flight_size());
     c.cold.recover     = tcb.snd_max;
     tcb.set(flag_recovery);
     tcb.set(loss_tail_probe, false);
@@ -181,8 +179,8 @@ void Engine::Impl::grow_window(Conn c, const Delivery& d) {
 }
 
 /// For a loss that is repaired already, which the tail loss probe has found.
-void Engine::Impl::reduce_at_once(Conn c) {
-    c.tcb.ssthresh = congestion::control_of(c.tcb).lost(c.tcb, c.know());
+void Engine::Impl::reduce_at_once(Conn c, const Delivery& d) {
+    c.tcb.ssthresh = congestion::control_of(c.tcb).lost(c.tcb, c.know(), d.flight_before);
     c.tcb.cwnd     = std::min(c.tcb.cwnd, c.tcb.ssthresh);
 }
 
@@ -259,7 +257,7 @@ void Engine::Impl::retransmit_timed_out(Conn c) {
     if (first) {
         c.cold.retransmit_since = tick;
         remember_window(c);
-        tcb.ssthresh = congestion::control_of(tcb).lost(tcb, loss);
+        tcb.ssthresh = congestion::control_of(tcb).lost(tcb, loss, tcb.flight_size());
     }
     tcb.cwnd = tcb.smss();  // the loss window, RFC 5681 §3.1
     tcb.clear(flag_recovery);

@@ -258,7 +258,8 @@ void Engine::Impl::lose_outstanding(Conn c, bool forget_sacks) {
     queue_ready(c);
 }
 
-/// find_lost returns what is to be sent again first.  Pre: loss_marked.
+/// find_lost returns where what is to be sent again first begins, and in `end` where it ends.  Pre:
+/// loss_marked.
 Seq Engine::Impl::find_lost(Conn c, Seq& end) const {
     uint32_t index = spans[c.tcb.span_last].next;
     Seq start      = c.tcb.snd_una;
@@ -268,6 +269,10 @@ Seq Engine::Impl::find_lost(Conn c, Seq& end) const {
         FLUE_ASSERT(start < c.tcb.snd_max);
     }
     end = spans[index].end;
+    while (end < c.tcb.snd_max && spans[spans[index].next].is(span_lost)) {
+        index = spans[index].next;
+        end   = spans[index].end;
+    }
     return start;
 }
 

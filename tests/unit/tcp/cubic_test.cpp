@@ -22,16 +22,16 @@ void run(const congestion::Control& control,
 
 TEST(Cubic, loss_leaves_seven_tenths_of_the_window) {
     TcbLoss loss{};
-    EXPECT_EQ(congestion::cubic.lost(tcb_with(100'000, 100'000), loss), 70'000u);
-    EXPECT_EQ(congestion::cubic.lost(tcb_with(100'000, 10'000), loss), 7'000u)
+    EXPECT_EQ(congestion::cubic.lost(tcb_with(100'000, 100'000), loss, 100'000), 70'000u);
+    EXPECT_EQ(congestion::cubic.lost(tcb_with(100'000, 10'000), loss, 10'000), 7'000u)
         << "of what was used";
-    EXPECT_EQ(congestion::cubic.lost(tcb_with(1'000, 1'000), loss), 2'000u);
+    EXPECT_EQ(congestion::cubic.lost(tcb_with(1'000, 1'000), loss, 1'000), 2'000u);
 }
 
 TEST(Cubic, window_comes_back_to_where_it_was_in_the_time_that_the_formula_gives) {
     TcbLoss loss{};
     Tcb tcb         = tcb_with(1'000'000, 1'000'000);
-    tcb.ssthresh    = congestion::cubic.lost(tcb, loss);
+    tcb.ssthresh    = congestion::cubic.lost(tcb, loss, tcb.flight_size());
     tcb.cwnd        = tcb.ssthresh;
     uint32_t now_ms = 5;
     // K = cbrt(300 segments / 0.4) = 9.086 s
@@ -47,7 +47,7 @@ TEST(Cubic, window_comes_back_to_where_it_was_in_the_time_that_the_formula_gives
 TEST(Cubic, small_windows_grow_as_reno_does) {
     TcbLoss loss{};
     Tcb tcb         = tcb_with(10'000, 10'000);
-    tcb.ssthresh    = congestion::cubic.lost(tcb, loss);
+    tcb.ssthresh    = congestion::cubic.lost(tcb, loss, tcb.flight_size());
     tcb.cwnd        = tcb.ssthresh;
     uint32_t now_ms = 5;
     run(congestion::cubic, tcb, loss, now_ms, 10);
@@ -59,17 +59,17 @@ TEST(Cubic, small_windows_grow_as_reno_does) {
 TEST(Cubic, second_loss_below_the_last_maximum_lets_go_of_more) {
     TcbLoss loss{};
     Tcb tcb = tcb_with(100'000, 100'000);
-    (void)congestion::cubic.lost(tcb, loss);
+    (void)congestion::cubic.lost(tcb, loss, tcb.flight_size());
     EXPECT_EQ(loss.memory[0], 100'000u);
     tcb = tcb_with(80'000, 80'000);
-    (void)congestion::cubic.lost(tcb, loss);
+    (void)congestion::cubic.lost(tcb, loss, tcb.flight_size());
     EXPECT_EQ(loss.memory[0], 68'000u) << "RFC 9438 §4.7";
 }
 
 TEST(Cubic, curve_stands_still_while_nothing_is_sent) {
     TcbLoss loss{};
     Tcb tcb         = tcb_with(1'000'000, 1'000'000);
-    tcb.cwnd        = congestion::cubic.lost(tcb, loss);
+    tcb.cwnd        = congestion::cubic.lost(tcb, loss, tcb.flight_size());
     uint32_t now_ms = 5;
     run(congestion::cubic, tcb, loss, now_ms, 10);
     const uint32_t before = tcb.cwnd;

@@ -17,8 +17,8 @@ void fill_pipe(Rig& rig) {
 
 TEST(NewReno, loss_leaves_half_of_what_was_in_flight) {
     TcbLoss loss{};
-    EXPECT_EQ(congestion::newreno.lost(tcb_with(100'000, 60'000), loss), 30'000u);
-    EXPECT_EQ(congestion::newreno.lost(tcb_with(100'000, 1'000), loss), 2'000u);
+    EXPECT_EQ(congestion::newreno.lost(tcb_with(100'000, 60'000), loss, 60'000), 30'000u);
+    EXPECT_EQ(congestion::newreno.lost(tcb_with(100'000, 1'000), loss, 1'000), 2'000u);
 }
 
 TEST(NewReno, slow_start_grows_by_what_is_acknowledged_up_to_two_segments) {
