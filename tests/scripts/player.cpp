@@ -32,7 +32,11 @@ uint64_t number(const std::string& word) {
 }
 
 uint32_t number32(const std::string& word) {
-    return static_cast<uint32_t>(number(word));
+    const uint64_t value = number(word);
+    if (value > UINT32_MAX) {
+        throw Failure("too large: " + word);
+    }
+    return static_cast<uint32_t>(value);
 }
 
 /// "+0.25" -> 250000
@@ -81,6 +85,7 @@ struct Packet {
     uint8_t flags  = 0;
     uint32_t seq   = 0;
     uint32_t bytes = 0;
+    uint32_t count = 1;  ///< one behind the other
     std::optional<uint32_t> ack;
     std::optional<uint32_t> window;
     std::optional<std::vector<std::pair<uint32_t, uint32_t>>> sack;
@@ -123,7 +128,7 @@ std::string write_flags(uint8_t flags) {
     return out;
 }
 
-/// "1:1001(1000)", or "1" for a segment without text
+/// "1:1001(1000)", "1:3001(3*1000)" for three one behind the other, or "1" for one without text
 void read_range(const std::string& word, Packet& packet) {
     const size_t colon = word.find(':');
     packet.seq         = number32(word.substr(0, colon));
@@ -135,8 +140,12 @@ void read_range(const std::string& word, Packet& packet) {
     if (open == std::string::npos || end == std::string::npos) {
         throw Failure("a range is FIRST:END(BYTES): " + word);
     }
-    packet.bytes = number32(word.substr(open + 1, end - open - 1));
-    if (number32(word.substr(colon + 1, open - colon - 1)) - packet.seq != packet.bytes) {
+    const std::string size = word.substr(open + 1, end - open - 1);
+    const size_t times     = size.find('*');
+    packet.count           = times == std::string::npos ? 1 : number32(size.substr(0, times));
+    packet.bytes           = number32(times == std::string::npos ? size : size.substr(times + 1));
+    const uint32_t last    = number32(word.substr(colon + 1, open - colon - 1));
+    if (last - packet.seq != packet.count * packet.bytes) {
         throw Failure("the range does not have that many bytes: " + word);
     }
 }
@@ -238,12 +247,12 @@ class Play {
         const uint64_t wait_us  = microseconds(words.at(0));
         const std::string& verb = words.at(1);
         if (verb == ">") {
-            expect(read_packet(words, 2), wait_us);
+            expect_train(read_packet(words, 2), wait_us);
             return;
         }
         advance(wait_us, verb == "<" || verb == "nothing");
         if (verb == "<") {
-            inject(read_packet(words, 2));
+            inject_train(read_packet(words, 2));
         } else if (verb == "nothing") {
             quiet();
         } else {
@@ -404,6 +413,13 @@ class Play {
         }
     }
 
+    void expect_train(Packet wanted, uint64_t wait_us) {
+        for (uint32_t i = 0; i < wanted.count; ++i) {
+            expect(wanted, i == 0 ? wait_us : 0);
+            wanted.seq += wanted.bytes;
+        }
+    }
+
     void expect(const Packet& wanted, uint64_t wait_us) {
         const uint64_t at_us = now_.us + wait_us;
         advance(wait_us, true);
@@ -459,6 +475,13 @@ class Play {
         }
         text << (tcp.ecn_capable ? " ect" : "");
         return text.str();
+    }
+
+    void inject_train(Packet packet) {
+        for (uint32_t i = 0; i < packet.count; ++i) {
+            inject(packet);
+            packet.seq += packet.bytes;
+        }
     }
 
     void inject(const Packet& packet) {

@@ -38,6 +38,16 @@ TEST(Player, tells_of_a_segment_that_nobody_expected) {
     EXPECT_TRUE(complains("conn\n+0 send 10\n", "at the end nothing more was expected"));
 }
 
+TEST(Player, takes_a_train_apart) {
+    const std::string begin = "conn\n+0 send 3500\n";
+    EXPECT_EQ(outcome(begin + "+0 > . 1:3001(3*1000) ack 1\n+0 > P. 3001:3501(500) ack 1\n"), "");
+    EXPECT_TRUE(complains(begin + "+0 > . 1:2001(2*1000) ack 1\n", "at the end"));
+    EXPECT_TRUE(complains(begin + "+0 > . 1:4001(4*1000) ack 1\n", "came instead: P. 3001:3501"));
+    EXPECT_EQ(outcome("conn\n+0 < . 1:3001(3*1000) ack 1\n+0 is readable=3000\n"
+                      "+0 > . 1 ack 3001\n+0 read 3000\n"),
+              "");
+}
+
 TEST(Player, tells_of_a_wrong_time) {
     EXPECT_TRUE(complains("conn\n+0 send 10\n+0.1 > P. 1:11(10) ack 1\n", "came at another time"));
 }
@@ -69,6 +79,8 @@ TEST(Player, tells_what_it_cannot_read) {
     EXPECT_TRUE(complains("conn\n+0 < X 1 ack 1\n", "no such flag"));
     EXPECT_TRUE(complains("conn\n+0 < . 1:5(9) ack 1\n", "does not have that many bytes"));
     EXPECT_TRUE(complains("conn\nsend 5\n", "a line begins with +SECONDS"));
+    EXPECT_TRUE(complains("conn\n+0 < . 1:5(2*9) ack 1\n", "does not have that many bytes"));
+    EXPECT_TRUE(complains("conn\n+0 send 5000000000\n", "too large"));
     EXPECT_TRUE(complains("conn\n+0 < .\n", "something is missing"));
 }
 
