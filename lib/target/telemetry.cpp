@@ -250,6 +250,8 @@ void add_offload(Sums& sums, const WorkerSnapshot& snapshot) {
     sums.add("duplicates_reported", snapshot.engine.duplicates_reported);
     sums.add("sacks_refused", snapshot.engine.sacks_refused);
     sums.add("sacks_renounced", snapshot.engine.sacks_renounced);
+    sums.add("duplicates_received", snapshot.engine.duplicates_received);
+    sums.add("chunks_evicted", snapshot.engine.chunks_evicted);
     sums.add("congestion_marks", snapshot.engine.congestion_marks);
     sums.add("challenge_acks", snapshot.engine.challenge_acks);
     sums.add("busy_cycles", snapshot.worker.busy_cycles);

@@ -162,6 +162,7 @@ void Engine::Impl::consume(Conn c, uint32_t bytes) {
         }
         const uint32_t index = tcb.chunk_first;
         tcb.chunk_first      = chunk.next;
+        --c.cold.chunk_count;
         release_chunk(index);
     }
     if (!tcb.frozen() && peer_may_send(tcb.state) && window_update_due(tcb)) {
@@ -180,13 +181,14 @@ bool Engine::Impl::add_readable(Conn c, const ByteRef& ref) {
     chunk                = Chunk{};
     chunk.ref            = ref;
     chunk.kept_bytes     = ref.length & chunk_bytes_max;
-    link_readable(c.tcb, index);
+    link_readable(c, index);
     notify(c, notice_received);
     return true;
 }
 
 /// Appends a chunk to what can be read.
-void Engine::Impl::link_readable(Tcb& tcb, uint32_t chunk) {
+void Engine::Impl::link_readable(Conn c, uint32_t chunk) {
+    Tcb& tcb           = c.tcb;
     chunks[chunk].next = no_index;
     if (tcb.chunk_first == no_index) {
         tcb.chunk_first = chunk;
@@ -195,6 +197,7 @@ void Engine::Impl::link_readable(Tcb& tcb, uint32_t chunk) {
     }
     tcb.chunk_last = chunk;
     tcb.readable += chunks[chunk].kept_bytes;
+    ++c.cold.chunk_count;
 }
 
 // ---------------------------------------------------------------- the calls

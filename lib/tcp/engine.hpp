@@ -305,6 +305,8 @@ class Engine {
         uint64_t sacks_refused       = 0;  ///< SACK ranges outside of what is in flight
         uint64_t sacks_renounced     = 0;  ///< by the peer, or forgotten at a timeout
         uint64_t congestion_marks    = 0;  ///< reactions to ECE
+        uint64_t duplicates_received = 0;  ///< text that was here already: D-SACKs out with SACK
+        uint64_t chunks_evicted      = 0;  ///< far data out of order that made room for nearer
         uint64_t challenge_acks      = 0;
         std::array<uint64_t, drop_count> drops{};
     };

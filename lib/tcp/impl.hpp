@@ -102,7 +102,7 @@ struct Engine::Impl {
     void pop_item(Conn c, ItemIndex item);
     void consume(Conn c, uint32_t bytes);
     bool add_readable(Conn c, const ByteRef& ref);
-    void link_readable(Tcb& tcb, uint32_t chunk);
+    void link_readable(Conn c, uint32_t chunk);
     void queue_ready(Conn c);
     void queue_urgent(Conn c, Pending what);
     [[nodiscard]] ItemIndex first_item(const Tcb& tcb) const;
@@ -167,6 +167,7 @@ struct Engine::Impl {
     // ------------------------------------------------ input_text.cpp
     Drop process_text(Conn c, Arrival& a);
     Drop receive_in_order(Conn c, Arrival& a);
+    [[nodiscard]] Drop room_in_order(Conn c, const Arrival& a);
     void append_in_order(Conn c, uint32_t chunk);
     void owe_ack(Conn c, bool at_once);
     void acknowledge_now(Conn c);
@@ -178,7 +179,18 @@ struct Engine::Impl {
     /// pull_in_order moves what has become in order; returns whether a FIN has, too.
     bool pull_in_order(Conn c);
     void drop_reassembly(Conn c);
-    uint8_t sack_ranges(const Tcb& tcb, const TcbCold& cold, std::span<wire::SackRange> out) const;
+    /// evict_farthest drops the out-of-order chunk that lies farthest away, if that is behind
+    /// `seq`; returns it, or no_index.
+    uint32_t evict_farthest(Conn c, Seq seq);
+    void note_recent(Conn c, Seq seq);
+    void report_overlap(Conn c, const Arrival& a, uint32_t chunk);
+    /// report_duplicate has the next ACK tell of [start, end).
+    void report_duplicate(Conn c, Seq start, Seq end);
+    /// forget_duplicate takes back a report of what lies behind `beyond`.
+    static void forget_duplicate(Conn c, Seq beyond);
+    /// A stretch of adjacent chunks; `index` moves on to what follows it.
+    [[nodiscard]] wire::SackRange block_at(uint32_t& index) const;
+    uint8_t sack_ranges(Conn c, std::span<wire::SackRange> out) const;
     /// take_chunk makes a chunk of what is left of an arrival, linked nowhere.  Pre: a chunk is
     /// free.
     uint32_t take_chunk(Arrival& a);

@@ -130,6 +130,9 @@ Verdict Engine::Impl::check_sequence(Conn c, Arrival& a) {
         if (tcb.state == time_wait && a.fin) {
             start_timer(c, timer_retransmit, tick + ticks_of_us(options.time_wait_us));
         }
+        if (a.bytes > 0 && a.seq < tcb.rcv_nxt) {
+            report_duplicate(c, a.seq, a.end());
+        }
         answer_unacceptable(c, a);
         return Drop::outside_window;
     }

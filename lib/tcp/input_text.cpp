@@ -2,6 +2,18 @@
 
 namespace flue::tcp {
 
+namespace {
+
+constexpr uint32_t small_payload_bytes = 512;
+constexpr uint32_t small_chunks_least  = 64;  ///< whatever the window
+
+/// As many chunks as hold the window in payloads that are not small, and some.
+constexpr uint32_t small_chunks_max(uint32_t rcv_wnd_max) {
+    return small_chunks_least + rcv_wnd_max / small_payload_bytes;
+}
+
+}  // namespace
+
 /// Spec: RFC 9293 §3.10.7.4 seventh and eighth
 Drop Engine::Impl::process_text(Conn c, Arrival& a) {
     Tcb& tcb = c.tcb;
@@ -16,6 +28,9 @@ Drop Engine::Impl::process_text(Conn c, Arrival& a) {
         acknowledge_now(c);
         return Drop::text_after_fin;
     }
+    if (a.skip > 0) {
+        report_duplicate(c, a.seq - a.skip, a.seq);
+    }
     if (a.seq == tcb.rcv_nxt) {
         return receive_in_order(c, a);
     }
@@ -28,9 +43,8 @@ Drop Engine::Impl::receive_in_order(Conn c, Arrival& a) {
     Tcb& tcb          = c.tcb;
     const bool filled = tcb.reassembly_first != no_index;
     if (a.bytes > 0) {
-        const uint32_t reserve = tcb.readable > 0 ? reader_reserve : 0;
-        if (chunks.free_count() <= reserve) {
-            return Drop::no_chunk;
+        if (const Drop drop = room_in_order(c, a); drop != Drop::none) {
+            return drop;
         }
         append_in_order(c, take_chunk(a));
     }
@@ -42,12 +56,29 @@ Drop Engine::Impl::receive_in_order(Conn c, Arrival& a) {
     return Drop::none;
 }
 
+/// A chunk holds a packet buffer, however little is in it.  So of small payloads a connection has
+/// only so many: what it has is not worth much more memory than its window is bytes.  Large ones
+/// are always taken, those of a sender that puts together what it sends again, too.  And what lies
+/// beyond a gap goes when there is no chunk for what comes next.
+Drop Engine::Impl::room_in_order(Conn c, const Arrival& a) {
+    const Tcb& tcb = c.tcb;
+    if (a.bytes < small_payload_bytes && c.cold.chunk_count >= small_chunks_max(tcb.rcv_wnd_max)) {
+        return Drop::too_fragmented;
+    }
+    const uint32_t reserve = tcb.readable > 0 ? reader_reserve : 0;
+    if (chunks.free_count() <= reserve) {
+        evict_farthest(c, a.seq);
+        return Drop::no_chunk;
+    }
+    return Drop::none;
+}
+
 /// Pre: the chunk starts at rcv_nxt.
 void Engine::Impl::append_in_order(Conn c, uint32_t chunk) {
     Tcb& tcb        = c.tcb;
     Chunk& received = chunks[chunk];
     FLUE_ASSERT(received.start == tcb.rcv_nxt);
-    link_readable(tcb, chunk);
+    link_readable(c, chunk);
     tcb.rcv_nxt += received.kept_bytes;
     counters.bytes_in += received.kept_bytes;
     notify(c, received.psh ? notice_received | notice_pushed : notice_received);

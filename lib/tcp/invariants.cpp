@@ -37,10 +37,13 @@ void Engine::Impl::check_invariants(ConnIndex index) const {
     check_sequence_space(tcb);
 
     uint32_t readable = 0;
+    uint32_t in_order = 0;
     for (uint32_t i = tcb.chunk_first; i != no_index; i = chunks[i].next) {
         FLUE_ASSERT(chunks[i].skip + chunks[i].kept_bytes <= chunks[i].ref.length);
         readable += chunks[i].kept_bytes;
+        ++in_order;
     }
+    FLUE_ASSERT(in_order == cold.chunk_count);
     FLUE_ASSERT(readable == tcb.readable);
 
     uint32_t count = 0;

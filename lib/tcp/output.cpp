@@ -22,7 +22,7 @@ uint32_t sack_room(const Tcb& tcb) {
 }
 
 bool reports_sack(const Tcb& tcb) {
-    return tcb.is(flag_sack) && tcb.reassembly_first != no_index;
+    return tcb.is(flag_sack) && (tcb.reassembly_first != no_index || tcb.has(loss_dsack));
 }
 
 /// Payload that fits into the next segment.
@@ -349,7 +349,8 @@ void Engine::Impl::fill_header(Conn c, TxSegment& tx, Seq seq, uint32_t flags) {
         fields.ts_ecr         = tcb.ts_recent;
     }
     if (reports_sack(tcb)) {
-        fields.sack_count = sack_ranges(tcb, c.cold, std::span{fields.sack}.first(sack_room(tcb)));
+        fields.sack_count = sack_ranges(c, std::span{fields.sack}.first(sack_room(tcb)));
+        tcb.set(loss_dsack, false);
     }
     tcb.settle(pending_ack);
     tcb.timer_off(timer_delayed_ack);

@@ -238,7 +238,8 @@ void Engine::Impl::lose_outstanding(Conn c, bool forget_sacks) {
         const uint32_t index = spans[before].next;
         Span& span           = spans[index];
         const uint32_t bytes = length_from(start, span);
-        if (forget_sacks) {
+        if (forget_sacks && span.is(span_sacked)) {
+            ++counters.sacks_renounced;
             unmark(span, span_sacked);
         }
         (span.is(span_sacked) ? loss.sacked_bytes : loss.lost_bytes) += bytes;

@@ -197,8 +197,8 @@ struct alignas(64) TcbCold {
     TimerLink wheel;
     uint32_t urgent_next = not_listed;
     uint32_t notify_next = not_listed;
-    Seq recover;      ///< snd_max when loss was last seen.  RFC 6582, RFC 6675 RecoveryPoint
-    Seq sack_recent;  ///< of the last segment that came out of order.  RFC 2018 §4
+    Seq recover;  ///< snd_max when loss was last seen.  RFC 6582, RFC 6675 RecoveryPoint
+    uint32_t chunk_count      = 0;  ///< of the bytes in order
     uint32_t max_snd_wnd      = 0;
     uint32_t max_rt_ms        = 0;
     uint32_t retransmit_since = 0;  ///< when the segment at snd_una was first sent again
@@ -248,6 +248,9 @@ struct alignas(64) TcbLoss {
     uint32_t paced_bytes;
     Seq dsack_start;  ///< the duplicate to be reported
     Seq dsack_end;
+    /// Of the last segments that came out of order, no two in one block, the latest first.  RFC
+    /// 2018 §4
+    std::array<Seq, wire::sack_ranges_max> sack_recent;
 
     std::array<uint32_t, 6> memory;  ///< the congestion control's own, zero at first
 };

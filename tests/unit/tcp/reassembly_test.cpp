@@ -158,8 +158,8 @@ TEST(Sack, ranges_are_reported_latest_first) {
     const wire::TcpFields& tcp = out.back().tcp;
     ASSERT_EQ(tcp.sack_count, 3);
     EXPECT_EQ(tcp.sack[0], (wire::SackRange{Rig::remote(300), Rig::remote(450)}));
-    EXPECT_EQ(tcp.sack[1], (wire::SackRange{Rig::remote(100), Rig::remote(200)}));
-    EXPECT_EQ(tcp.sack[2], (wire::SackRange{Rig::remote(500), Rig::remote(600)}));
+    EXPECT_EQ(tcp.sack[1], (wire::SackRange{Rig::remote(500), Rig::remote(600)}));
+    EXPECT_EQ(tcp.sack[2], (wire::SackRange{Rig::remote(100), Rig::remote(200)}));
 }
 
 TEST(Sack, three_ranges_fit_beside_timestamps_and_the_latest_is_among_them) {
