@@ -15,13 +15,14 @@ using Clock                     = std::chrono::steady_clock;
 constexpr size_t log_tail_bytes = 4000;
 constexpr auto start_limit      = std::chrono::seconds{20};
 
-std::string core_list(unsigned worker_count, unsigned first_cpu) {
-    const auto online = static_cast<unsigned>(::sysconf(_SC_NPROCESSORS_ONLN));
+std::string core_list(const FluedOptions& options) {
+    const auto online     = static_cast<unsigned>(::sysconf(_SC_NPROCESSORS_ONLN));
+    const std::string any = "(0-" + std::to_string(online - 1) + ")";
     std::string map;
     // EAL names lcores; several may share a CPU when there are more workers than CPUs.
-    for (unsigned lcore = 0; lcore < worker_count; ++lcore) {
+    for (unsigned lcore = 0; lcore < options.worker_count; ++lcore) {
         map += (lcore == 0 ? "" : ",") + std::to_string(lcore) + "@" +
-               std::to_string((first_cpu + lcore) % online);
+               (options.pinned ? std::to_string((options.first_cpu + lcore) % online) : any);
     }
     return map;
 }
@@ -29,7 +30,7 @@ std::string core_list(unsigned worker_count, unsigned first_cpu) {
 std::vector<std::string> command_line(const FluedOptions& options) {
     std::vector<std::string> argv{options.program,
                                   "--lcores",
-                                  core_list(options.worker_count, options.first_cpu),
+                                  core_list(options),
                                   "--no-huge",
                                   "-m",
                                   std::to_string(options.memory_mib),

@@ -13,6 +13,7 @@ struct FluedOptions {
     std::string program;  ///< path of the flued binary
     unsigned worker_count   = 1;
     unsigned first_cpu      = 0;
+    bool pinned             = true;  ///< each worker to a CPU; false: they go where there is room
     unsigned memory_mib     = 512;
     std::string file_prefix = "flue";
     std::string socket_path = "/run/flued.sock";

@@ -4,6 +4,8 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstring>
+#include <sstream>
 #include <stdexcept>
 #include <sys/socket.h>
 
@@ -32,6 +34,13 @@ enum WrId : uint64_t { id_send = 1, id_disconnect, id_terminate, id_receive = 10
 }  // namespace
 
 static_assert(e2e::Pattern::period <= pattern_bytes);
+
+testbed::FluedOptions modest_target() {
+    testbed::FluedOptions options;
+    options.pinned        = false;
+    options.flued_options = {"--idle-sleep", "50"};
+    return options;
+}
 
 Fleet::Fleet(const e2e::Rig& rig,
              const e2e::Pattern& sends,
@@ -91,6 +100,7 @@ uint32_t Fleet::start(testbed::Descriptor socket, const HostPlan& plan) {
 
 void Fleet::post_receive(uint32_t slot, uint32_t buffer) {
     const uint64_t at = memory_of(slot) + receive_offset + uint64_t{buffer} * receive_bytes;
+    ++ends_[slot].receives;
     session_.post(
         FLUE_OP_RECV, ends_[slot].conn, id_receive + buffer, session_.range(at, receive_bytes));
 }
@@ -142,14 +152,15 @@ void Fleet::handle(const flue_wc& wc) {
             end->result.disconnect = wc.status;
             break;
         case FLUE_OP_TERMINATE:
-            end->terminated = true;
-            end->result.wrong_statuses += wc.status != FLUE_SUCCESS;
-            return;
+            return take_back(slot, wc);
         case FLUE_EVENT_DISCONNECT:
             end->result.saw_fin = true;
             break;
         case FLUE_EVENT_ABORT:
             end->result.saw_rst = true;
+            break;
+        case FLUE_EVENT_UPLOAD_REQUEST:
+            end->upload_wanted = true;
             break;
         default:
             break;
@@ -158,16 +169,36 @@ void Fleet::handle(const flue_wc& wc) {
 }
 
 void Fleet::on_receive(uint32_t slot, const flue_wc& wc) {
-    End& end             = ends_[slot];
-    const auto buffer    = static_cast<uint32_t>(wc.wr_id - id_receive);
-    const uint64_t at    = memory_of(slot) + receive_offset + uint64_t{buffer} * receive_bytes;
+    End& end = ends_[slot];
+    --end.receives;
+    end.last_receive  = wc.status;
+    const auto buffer = static_cast<uint32_t>(wc.wr_id - id_receive);
+    const uint64_t at = memory_of(slot) + receive_offset + uint64_t{buffer} * receive_bytes;
+    compare(end, at, wc.bytes);
+    if (wc.status == FLUE_SUCCESS && wc.bytes > 0 && !end.result.saw_fin && !end.terminating) {
+        post_receive(slot, buffer);
+    }
+}
+
+void Fleet::compare(End& end, uint64_t at, uint32_t bytes) {
     HostResult& result   = end.result;
     const uint64_t place = end.plan.expect_from + result.bytes_received;
-    result.bytes_right =
-        result.bytes_right && expects_.matches(place, {session_.data(at), wc.bytes});
-    result.bytes_received += wc.bytes;
-    if (wc.status == FLUE_SUCCESS && wc.bytes > 0 && !result.saw_fin && !end.terminating) {
-        post_receive(slot, buffer);
+    result.bytes_right = result.bytes_right && expects_.matches(place, {session_.data(at), bytes});
+    result.bytes_received += bytes;
+}
+
+/// Both FINs may have been acknowledged before all data was taken: the rest comes with the state.
+void Fleet::take_back(uint32_t slot, const flue_wc& wc) {
+    End& end       = ends_[slot];
+    end.terminated = true;
+    end.result.wrong_statuses += wc.status != FLUE_SUCCESS;
+    flue_state state{};
+    std::memcpy(&state, session_.data(memory_of(slot) + state_offset), sizeof state);
+    if (end.plan.ending < Ending::aborts && !end.result.saw_rst) {
+        compare(end,
+                memory_of(slot) + backlog_offset,
+                std::min(state.receive_backlog_bytes, backlog_bytes));
+        end.result.saw_fin = end.result.saw_fin || end.upload_wanted;
     }
 }
 
@@ -196,7 +227,7 @@ void Fleet::go_on(uint32_t slot) {
     }
     const bool over = end.result.saw_rst ||
                       (end.disconnected && end.plan.ending == Ending::aborts) ||
-                      (end.disconnected && its_fin);
+                      (end.disconnected && its_fin) || end.upload_wanted;
     if (over && !end.terminating) {
         end.terminating = true;
         flue_wr wr{};
@@ -210,16 +241,23 @@ void Fleet::go_on(uint32_t slot) {
     }
 }
 
+std::string Fleet::progress(uint32_t slot) const {
+    const End& end = ends_[slot];
+    std::ostringstream out;
+    out << "connection " << end.conn << " has " << end.sends_left << " SENDs and " << end.receives
+        << " RECVs outstanding, the last RECV " << flue_status_name(end.last_receive) << ", "
+        << end.result.bytes_received << " bytes received"
+        << (end.result.saw_fin ? ", the peer's FIN" : "") << (end.result.saw_rst ? ", its RST" : "")
+        << (end.disconnecting ? ", a DISCONNECT" : "") << (end.disconnected ? " completed" : "")
+        << (end.terminating ? ", a TERMINATE" : "");
+    return out.str();
+}
+
 HostResult Fleet::finish(uint32_t slot) {
     const auto deadline = std::chrono::steady_clock::now() + patience;
     while (!ends_[slot].terminated) {
         if (std::chrono::steady_clock::now() > deadline) {
-            const End& end = ends_[slot];
-            throw std::runtime_error(
-                "a connection does not end: " + std::to_string(end.sends_left) +
-                " SENDs are outstanding, " + std::to_string(end.result.bytes_received) +
-                " bytes received, FIN seen " + std::to_string(end.result.saw_fin) +
-                ", disconnected " + std::to_string(end.disconnected));
+            throw std::runtime_error("it does not end: " + progress(slot));
         }
         turn(100);
     }

@@ -10,6 +10,10 @@
 
 namespace flue::peers {
 
+/// modest_target: it runs on any CPU and sleeps when there is nothing to do, so that what else the
+/// machine does delays it as little as the kernel.
+testbed::FluedOptions modest_target();
+
 /// How the host's end of a connection comes to its end.
 enum class Ending : uint8_t {
     closes_first,  ///< DISCONNECT right behind the last SEND
@@ -61,18 +65,24 @@ class Fleet {
 
     [[nodiscard]] bool ended(uint32_t slot) const { return ends_[slot].terminated; }
 
+    /// How far it is, for an error message.
+    [[nodiscard]] std::string progress(uint32_t slot) const;
+
   private:
     struct End {
         bool in_use    = false;
         flue_conn conn = FLUE_NO_CONN;
         HostPlan plan;
         HostResult result;
-        uint64_t posted     = 0;
-        uint32_t sends_left = 0;
-        bool disconnecting  = false;
-        bool disconnected   = false;
-        bool terminating    = false;
-        bool terminated     = false;
+        uint64_t posted      = 0;
+        uint32_t sends_left  = 0;
+        uint32_t receives    = 0;  ///< RECVs outstanding
+        uint8_t last_receive = 0;  ///< status of the last one
+        bool disconnecting   = false;
+        bool disconnected    = false;
+        bool upload_wanted   = false;
+        bool terminating     = false;
+        bool terminated      = false;
     };
 
     [[nodiscard]] uint64_t memory_of(uint32_t slot) const;
@@ -83,6 +93,8 @@ class Fleet {
     void handle(const flue_wc& wc);
     void on_receive(uint32_t slot, const flue_wc& wc);
     void go_on(uint32_t slot);
+    void compare(End& end, uint64_t at, uint32_t bytes);
+    void take_back(uint32_t slot, const flue_wc& wc);
 
     const e2e::Pattern& expects_;
     std::vector<End> ends_;

@@ -29,10 +29,10 @@ struct Round {
     double ratio_least;    ///< of flue's median to that of the kernel's cubic
 };
 
-constexpr std::array rounds{Round{0, 1, 30'000'000, 1, 0.3},
-                            Round{1, 4, 8'000'000, 3, 0.3},
-                            Round{10, 12, 2'000'000, 1, 0.3},
-                            Round{50, 16, 500'000, 1, 0.3}};
+constexpr std::array rounds{Round{0, 1, 30'000'000, 1, 0.8},
+                            Round{1, 4, 8'000'000, 3, 0.9},
+                            Round{10, 12, 2'000'000, 1, 0.9},
+                            Round{50, 16, 500'000, 1, 0.9}};
 
 constexpr unsigned looks_max = 3;
 
@@ -110,7 +110,7 @@ class Goodput : public testing::Test {
         link.set(quality);
     }
 
-    e2e::Rig rig_{testbed::BottleOptions{.distant = true}};
+    e2e::Rig rig_{testbed::BottleOptions{.distant = true}, modest_target()};
     KernelPair kernels_;
     const e2e::Pattern pattern_{1};
 };

@@ -90,7 +90,7 @@ uint64_t bytes_of(const Case& c) {
 class KernelPeers : public testing::TestWithParam<Choice> {
   protected:
     static void SetUpTestSuite() {
-        rig_  = std::make_unique<e2e::Rig>(testbed::BottleOptions{.distant = true});
+        rig_ = std::make_unique<e2e::Rig>(testbed::BottleOptions{.distant = true}, modest_target());
         base_ = rig_->usage();
     }
 
