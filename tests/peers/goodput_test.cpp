@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <gtest/gtest.h>
 #include <string>
 
@@ -36,6 +37,10 @@ constexpr std::array rounds{Round{0, 1, 30'000'000, 1, 0.8},
 
 constexpr unsigned looks_max = 3;
 
+/// Of the time that flued takes for its drains.  Each wait is one more delay on the path, which the
+/// kernel does not have: it works while others wait.  Beyond this the figures say nothing.
+constexpr double waiting_max = 0.1;
+
 /// FLUE_GOODPUT_TURNS=5 in the environment makes each look five times as thorough.
 unsigned turns_of(const Round& round) {
     const char* wanted = std::getenv("FLUE_GOODPUT_TURNS");
@@ -44,6 +49,15 @@ unsigned turns_of(const Round& round) {
 
 double megabits_per_second(uint64_t bytes, Clock::duration took) {
     return static_cast<double>(bytes) * 8 / 1e6 / std::chrono::duration<double>(took).count();
+}
+
+/// How long a thread has been ready to run without a CPU to run on.
+std::chrono::nanoseconds waited(pid_t thread) {
+    std::ifstream statistics("/proc/" + std::to_string(thread) + "/schedstat");
+    int64_t ran_ns    = 0;
+    int64_t waited_ns = 0;
+    statistics >> ran_ns >> waited_ns;
+    return std::chrono::nanoseconds{waited_ns};
 }
 
 double median(std::vector<double> samples) {
@@ -110,6 +124,8 @@ class Goodput : public testing::Test {
         link.set(quality);
     }
 
+    Clock::duration drained_{};  ///< how long flued was at it, and waited for a CPU meanwhile
+    Clock::duration waited_{};
     e2e::Rig rig_{testbed::BottleOptions{.distant = true}, modest_target()};
     KernelPair kernels_;
     const e2e::Pattern pattern_{1};
@@ -124,6 +140,7 @@ void Goodput::run_flue(const Round& round, std::vector<double>& samples) {
     set(rig_.bottle().link(), round);
     std::vector<std::unique_ptr<e2e::KernelPeer>> peers;
     std::vector<Clock::time_point> began;
+    const auto waited_before = waited(rig_.flued().pid());
     for (auto& pair : pairs) {
         peers.push_back(std::make_unique<e2e::KernelPeer>(
             std::move(pair.remote), pattern_, pattern_, e2e::PeerPlan{}));
@@ -137,6 +154,8 @@ void Goodput::run_flue(const Round& round, std::vector<double>& samples) {
         EXPECT_TRUE(seen.bytes_right);
         samples.push_back(megabits_per_second(round.bytes, seen.fin_at - began[i]));
     }
+    drained_ += Clock::now() - began.front();
+    waited_ += waited(rig_.flued().pid()) - waited_before;
     rig_.bottle().link().set({});
 }
 
@@ -171,12 +190,15 @@ void Goodput::run_kernel(const Round& round, const char* control, std::vector<do
 
 TEST_F(Goodput, a_drain_keeps_up_with_the_kernel) {
     std::printf("goodput of a connection, median, Mb/s; round trip 20 ms, 200 Mb/s, queue 20 ms\n");
-    std::printf("   loss     flue   kernel cubic   kernel reno   flue/cubic   samples each\n");
+    std::printf(
+        "   loss     flue   kernel cubic   kernel reno   flue/cubic   samples each   flued "
+        "waited\n");
     for (const Round& round : rounds) {
         std::vector<double> flue;
         std::vector<double> cubic;
         std::vector<double> reno;
         double ratio = 0;
+        drained_ = waited_ = {};
         for (unsigned look = 0; look < looks_max && ratio < round.ratio_least; ++look) {
             for (unsigned i = 0; i < turns_of(round); ++i) {
                 run_flue(round, flue);
@@ -185,15 +207,20 @@ TEST_F(Goodput, a_drain_keeps_up_with_the_kernel) {
             }
             ratio = median(flue) / median(cubic);
         }
-        std::printf("%5.1f %% %8.1f %14.1f %13.1f %12.2f %14zu\n",
+        const double waiting = std::chrono::duration<double>(waited_) / drained_;
+        std::printf("%5.1f %% %8.1f %14.1f %13.1f %12.2f %14zu %12.1f %%%s\n",
                     round.loss_permille / 10.0,
                     median(flue),
                     median(cubic),
                     median(reno),
                     ratio,
-                    flue.size());
+                    flue.size(),
+                    waiting * 100,
+                    waiting > waiting_max ? ", too much to judge" : "");
         std::fflush(stdout);
-        EXPECT_GE(ratio, round.ratio_least) << round.loss_permille << " permille";
+        if (waiting <= waiting_max) {
+            EXPECT_GE(ratio, round.ratio_least) << round.loss_permille << " permille";
+        }
     }
 }
 
