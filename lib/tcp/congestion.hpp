@@ -24,7 +24,8 @@ struct Control {
     uint32_t (*lost)(const Tcb& tcb, TcbLoss& loss, uint32_t flight_bytes);
     /// marked likewise, when the peer says that packets were marked, once a window.
     uint32_t (*marked)(const Tcb& tcb, TcbLoss& loss, uint32_t flight_bytes);
-    /// echoed, if not null, hears of each ACK of a connection with ECN whether it had ECE.
+    /// echoed, if not null, hears of each ACK of a connection with ECN whether it had ECE, before
+    /// SND.UNA moves by `bytes`.
     void (*echoed)(const Tcb& tcb, TcbLoss& loss, uint32_t bytes, bool marked);
 };
 

@@ -32,15 +32,16 @@ void store(TcbLoss& loss, const Memory& memory) {
     loss.memory = std::bit_cast<decltype(loss.memory)>(memory);
 }
 
-/// RFC 8257 §3.3, steps 1 to 7
+/// RFC 8257 §3.3, steps 1 to 7.  SND.UNA has not moved yet.
 void echoed(const Tcb& tcb, TcbLoss& loss, uint32_t bytes, bool marked) {
     Memory m = memory_of(loss);
     m.acked_bytes += bytes;
     m.marked_bytes += marked ? bytes : 0;
     if (m.started == 0) {
         m.started    = 1;
-        m.window_end = tcb.snd_max.value;
-    } else if (tcb.snd_una > Seq{m.window_end}) {
+        m.window_end = tcb.snd_una.value;
+    }
+    if (tcb.snd_una + bytes > Seq{m.window_end}) {
         const uint64_t total = std::max(m.acked_bytes, 1U);
         const auto fraction  = static_cast<uint32_t>(uint64_t{alpha_one} * m.marked_bytes / total);
         const uint32_t alpha = alpha_one - m.alpha_complement;

@@ -37,6 +37,11 @@ void Engine::Impl::note_mark(Conn c, const Arrival& a) {
     }
 }
 
+/// Whether the window was reduced already for marks of the window of data that `seq` lies in.
+bool Engine::Impl::marks_have_cost(Conn c, Seq seq) const {
+    return c.tcb.has(loss_known) && c.loss.ecn_reacted && seq < c.loss.ecn_end;
+}
+
 /// The sender: at most one reduction in each window of data.  RFC 3168 §6.1.2
 bool Engine::Impl::note_echo(Conn c, const wire::TcpFields& fields, uint32_t acked) {
     Tcb& tcb = c.tcb;
@@ -49,10 +54,12 @@ bool Engine::Impl::note_echo(Conn c, const wire::TcpFields& fields, uint32_t ack
         method.echoed(tcb, c.know(), acked, marked);
     }
     const bool repairs = tcb.is(flag_recovery) || tcb.is(flag_timeout);
-    const bool reacted =
-        tcb.has(loss_known) && c.loss.ecn_reacted && max(fields.ack, tcb.snd_una) <= c.loss.ecn_end;
+    const bool reacted = marks_have_cost(c, max(fields.ack, tcb.snd_una) - 1);
+    if (!reacted && tcb.has(loss_known)) {
+        c.loss.ecn_reacted = false;  // ecn_end is left behind, and would lie ahead again one day
+    }
     if (!marked || repairs || reacted) {
-        return false;
+        return marked;
     }
     TcbLoss& loss    = c.know();
     loss.ecn_end     = tcb.snd_max;
@@ -62,6 +69,16 @@ bool Engine::Impl::note_echo(Conn c, const wire::TcpFields& fields, uint32_t ack
     tcb.set(ecn_cwr, true);
     ++counters.congestion_marks;
     return true;
+}
+
+/// A loss costs a part of the window, unless marks of the same window of data have, and the peer
+/// hears of it in both cases.  RFC 3168 §6.1.2
+void Engine::Impl::pay_for_loss(Conn c, uint32_t flight_bytes) {
+    Tcb& tcb = c.tcb;
+    if (!marks_have_cost(c, tcb.snd_una)) {
+        tcb.ssthresh = congestion::control_of(tcb).lost(tcb, c.know(), flight_bytes);
+        tcb.set(ecn_cwr, tcb.is(flag_ecn));
+    }
 }
 
 /// New data is ECN-capable and tells of the reduction; what is sent again, probes and bare ACKs are

@@ -40,6 +40,7 @@ struct Delivery {
     bool original  = false;      ///< some was thought lost and not sent again
     bool reordered = false;      ///< some came later than what was sent after it
     bool lost      = false;      ///< something more is now thought lost
+    bool marked    = false;      ///< the peer says that packets were marked
 };
 
 /// A segment on its way through the steps of RFC 9293 §3.10.7.4, cut down to what is new and in the
@@ -247,8 +248,10 @@ struct Engine::Impl {
 
     // ------------------------------------------------ ecn.cpp
     void note_mark(Conn c, const Arrival& a);
-    /// Returns whether the window was reduced.
-    [[nodiscard]] bool note_echo(Conn c, const wire::TcpFields& fields, uint32_t acked);
+    /// Returns whether the peer says that packets were marked.
+    bool note_echo(Conn c, const wire::TcpFields& fields, uint32_t acked);
+    [[nodiscard]] bool marks_have_cost(Conn c, Seq seq) const;
+    void pay_for_loss(Conn c, uint32_t flight_bytes);
     void mark_segment(Conn c, TxSegment& tx, bool new_data);
 
     // ------------------------------------------------ pacing.cpp

@@ -75,7 +75,7 @@ void Engine::Impl::new_ack(Conn c, const wire::TcpFields& fields) {
     FLUE_ASSERT(fields.ack <= tcb.snd_max);
     Delivery d{.acked = bytes_between(tcb.snd_una, fields.ack), .flight_before = tcb.flight_size()};
     const bool was_troubled = tcb.troubled();
-    const bool reduced      = note_echo(c, fields, d.acked);
+    d.marked                = note_echo(c, fields, d.acked);
     acknowledge_spans(c, fields.ack, d);
     measure_rtt(c, d, fields);
     tcb.retransmit_count = 0;
@@ -84,7 +84,7 @@ void Engine::Impl::new_ack(Conn c, const wire::TcpFields& fields) {
     note_sacks(c, fields, d);
     if (was_troubled || tcb.troubled()) {
         recover_after_ack(c, d);
-    } else if (!reduced) {
+    } else {
         grow_window(c, d);
     }
     if (tcb.snd_una == tcb.snd_max) {
@@ -107,7 +107,7 @@ void Engine::Impl::old_ack(Conn c, const Arrival& a) {
     Tcb& tcb             = c.tcb;
     const bool duplicate = is_duplicate(tcb, a);
     update_send_window(c, a);
-    (void)note_echo(c, a.segment.tcp, 0);
+    note_echo(c, a.segment.tcp, 0);
     if (!tcb.is(flag_sack)) {
         if (duplicate) {
             duplicate_ack(c);

@@ -112,8 +112,8 @@ void Engine::Impl::enter_recovery(Conn c) {
     loss.recover_fs    = std::max(tcb.flight_size(), 1U);
     loss.prr_delivered = 0;
     loss.prr_out       = 0;
-    tcb.ssthresh       = congestion::control_of(tcb).lost(tcb, loss, tcb.flight_size());
     c.cold.recover     = tcb.snd_max;
+    pay_for_loss(c, tcb.flight_size());
     tcb.set(flag_recovery);
     tcb.set(loss_tail_probe, false);
     start_retransmit_timer(c);
@@ -164,11 +164,12 @@ void Engine::Impl::reduce_proportionally(Conn c, const Delivery& d) {
 
 /// A window that was not even half used has not been tried: it says nothing about the path.  RFC
 /// 7661 §4.1.  What counts is how full it was when it was last filled: of ACKs that come in a burst
-/// the later ones find less in flight.
+/// the later ones find less in flight.  An ACK that tells of marks is no reason either.  RFC 3168
+/// §6.1.2
 void Engine::Impl::grow_window(Conn c, const Delivery& d) {
     Tcb& tcb        = c.tcb;
     const bool used = d.flight_before >= tcb.cwnd / 2 || tcb.has(loss_cwnd_used);
-    if (d.acked == 0 || (!used && !tcb.is(flag_timeout))) {
+    if (d.acked == 0 || d.marked || (!used && !tcb.is(flag_timeout))) {
         return;
     }
     if (tcb.cwnd < tcb.ssthresh) {
@@ -180,8 +181,8 @@ void Engine::Impl::grow_window(Conn c, const Delivery& d) {
 
 /// For a loss that is repaired already, which the tail loss probe has found.
 void Engine::Impl::reduce_at_once(Conn c, const Delivery& d) {
-    c.tcb.ssthresh = congestion::control_of(c.tcb).lost(c.tcb, c.know(), d.flight_before);
-    c.tcb.cwnd     = std::min(c.tcb.cwnd, c.tcb.ssthresh);
+    pay_for_loss(c, d.flight_before);
+    c.tcb.cwnd = std::min(c.tcb.cwnd, c.tcb.ssthresh);
 }
 
 void Engine::Impl::remember_window(Conn c) {
@@ -257,7 +258,7 @@ void Engine::Impl::retransmit_timed_out(Conn c) {
     if (first) {
         c.cold.retransmit_since = tick;
         remember_window(c);
-        tcb.ssthresh = congestion::control_of(tcb).lost(tcb, loss, tcb.flight_size());
+        pay_for_loss(c, tcb.flight_size());
     }
     tcb.cwnd = tcb.smss();  // the loss window, RFC 5681 §3.1
     tcb.clear(flag_recovery);

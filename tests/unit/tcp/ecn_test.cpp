@@ -60,6 +60,26 @@ TEST_F(Ecn, echo_reduces_the_window_once_a_round_trip_and_is_answered) {
     EXPECT_EQ(rig.engine.counters().segments_retransmitted, 0u);
 }
 
+TEST_F(Ecn, mark_counts_however_much_was_sent_since_the_last) {
+    rig.parameters.mss = 50'000;
+    rig.state.cwnd     = 200'000;
+    rig.reach(established);
+    uint32_t end         = 0;
+    const auto send_more = [&](uint32_t flags) {
+        rig.post(50'000);
+        ASSERT_EQ(rig.sent().size(), 1u);
+        end += 50'000;
+        rig.receive(rig.segment(0, 0, flags, Rig::local(end)));
+        rig.pop_acked();
+    };
+    send_more(wire::tcp_ece);
+    for (uint32_t i = 0; i < 45'000; ++i) {  // more than half of all sequence numbers
+        send_more(0);
+    }
+    send_more(wire::tcp_ece);
+    EXPECT_EQ(rig.engine.counters().congestion_marks, 2u);
+}
+
 TEST_F(Ecn, mark_is_echoed_until_the_sender_has_heard) {
     rig.reach(established);
     marked_data(0, 10);
