@@ -410,7 +410,7 @@ void Engine::Impl::end_window_probe(Conn c) {
     stop_retransmit_timer(c);
     c.tcb.retransmit_count = 0;
     c.cold.backoff         = 0;
-    lose_outstanding(c, true);
+    lose_outstanding(c, false);
 }
 
 /// SND.NXT as the RFC has it while a timeout is repaired.

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "base/seq.hpp"
+#include "checkers/arrivals.hpp"
 #include "options.hpp"
 #include "pattern.hpp"
 #include "wire/frame.hpp"
@@ -38,6 +39,13 @@ struct End {
     bool has_ts     = false;
     bool fin_sent   = false;
     bool reset_sent = false;
+
+    // what has reached it
+    Arrivals arrived;     ///< of the other end's stream
+    Arrivals told_twice;  ///< of these, by D-SACK
+    Arrivals reported;    ///< of its own stream, by the other end's SACK
+    bool marked = false;  ///< data with congestion experienced
+    bool echoed = false;  ///< ECE, since its last CWR
 
     [[nodiscard]] Seq first() const { return Seq{options->iss} + 1; }
 

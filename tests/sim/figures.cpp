@@ -29,6 +29,12 @@ void Figures::add(chimney::Chimney& target) {
     engine.timeouts += e.timeouts;
     engine.fast_retransmits += e.fast_retransmits;
     engine.challenge_acks += e.challenge_acks;
+    engine.tail_probes += e.tail_probes;
+    engine.spurious_recoveries += e.spurious_recoveries;
+    engine.duplicates_reported += e.duplicates_reported;
+    engine.sacks_refused += e.sacks_refused;
+    engine.sacks_renounced += e.sacks_renounced;
+    engine.congestion_marks += e.congestion_marks;
     for (uint32_t i = 0; i < tcp::drop_count; ++i) {
         engine.drops[i] += e.drops[i];
     }
@@ -60,6 +66,8 @@ void Figures::print() const {
     std::printf("engine: segments in %" PRIu64 " out %" PRIu64 " again %" PRIu64
                 ", bytes in %" PRIu64 " out %" PRIu64 ", resets in %" PRIu64 " out %" PRIu64
                 ", timeouts %" PRIu64 ", fast retransmits %" PRIu64 ", challenge ACKs %" PRIu64
+                "\nrecovery: tail probes %" PRIu64 ", spurious %" PRIu64 ", D-SACKs in %" PRIu64
+                ", SACKs refused %" PRIu64 " renounced %" PRIu64 ", reactions to ECE %" PRIu64
                 "\ndropped:",
                 engine.segments_in,
                 engine.segments_out,
@@ -70,7 +78,13 @@ void Figures::print() const {
                 engine.resets_out,
                 engine.timeouts,
                 engine.fast_retransmits,
-                engine.challenge_acks);
+                engine.challenge_acks,
+                engine.tail_probes,
+                engine.spurious_recoveries,
+                engine.duplicates_reported,
+                engine.sacks_refused,
+                engine.sacks_renounced,
+                engine.congestion_marks);
     for (uint32_t i = 1; i < tcp::drop_count; ++i) {
         std::printf(" %s %" PRIu64, tcp::to_string(static_cast<tcp::Drop>(i)), engine.drops[i]);
     }

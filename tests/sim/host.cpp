@@ -137,7 +137,9 @@ flue_state Host::first_state(const HostEnd& end) const {
     state.family      = static_cast<uint8_t>(connection.family);
     state.const_flags = static_cast<uint8_t>((connection.timestamps ? FLUE_CONST_TIMESTAMPS : 0) |
                                              (connection.sack ? FLUE_CONST_SACK : 0) |
+                                             (connection.ecn ? FLUE_CONST_ECN : 0) |
                                              (scaling ? FLUE_CONST_WINDOW_SCALING : 0));
+    state.congestion  = mine.congestion;
     state.snd_wind_shift = theirs.wind_shift;
     state.rcv_wind_shift = mine.wind_shift;
     state.local_port     = key.local_port;
@@ -754,6 +756,7 @@ void Host::post_offload(uint32_t number) {
     if (post(number, wr, {})) {
         end.phase               = Phase::offloading;
         end.truth().invalidated = false;
+        end.truth().reported.clear();  // a state block tells only some of it
         end.truth().mtu         = std::max<uint32_t>(end.truth().mtu, state.path_mtu);
     }
 }

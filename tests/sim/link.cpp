@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "codepoint.hpp"
 #include "world.hpp"
 
 namespace flue::sim {
@@ -16,6 +17,7 @@ constexpr uint32_t million = 1'000'000;
 Link::Link(World& world)
     : world_(world),
       prng_(world.options().seed ^ 0x11),
+      marks_(world.options().seed ^ 0xce),
       directions_(world.options().connections.size()) {
 }
 
@@ -24,10 +26,14 @@ void Link::send(uint32_t connection, uint32_t from, std::vector<std::byte> frame
     const LinkOptions& options = world_.options().link;
     const Instant now          = world_.now();
     const bool full            = direction.busy_until > now + options.queue_us;
+    const bool marked          = marks(direction) && mark_congestion(frame);
     direction.busy_until       = std::max(direction.busy_until, now) + options.frame_us;
     if (loses(direction, from) || full) {
         world_.trace().add(now, Record::frame_lost, {connection, from});
         return;
+    }
+    if (marked) {
+        world_.trace().add(now, Record::frame_marked, {connection, from});
     }
     if (!healed_ && prng_.chance(options.flip_ppm, million)) {
         const uint32_t bit = prng_.below(static_cast<uint32_t>(frame.size() * 8));
@@ -45,6 +51,15 @@ bool Link::loses(Direction& direction, uint32_t from) {
     }
     const bool lost = prng_.chance(world_.options().link.loss_ppm[from], million);
     return lost || world_.now() < direction.lost_until;
+}
+
+/// As a router with active queue management: by chance, and when there is a queue.
+bool Link::marks(const Direction& direction) {
+    const LinkOptions& options = world_.options().link;
+    const bool by_chance       = marks_.chance(options.mark_ppm, million) && !healed_;
+    const bool by_queue =
+        options.mark_us != 0 && direction.busy_until > world_.now() + options.mark_us;
+    return by_chance || by_queue;
 }
 
 void Link::deliver(Direction& direction,

@@ -42,6 +42,7 @@ class Link final : public Actor {
     };
 
     [[nodiscard]] bool loses(Direction& direction, uint32_t from);
+    [[nodiscard]] bool marks(const Direction& direction);
     void deliver(Direction& direction,
                  uint32_t connection,
                  uint32_t from,
@@ -49,6 +50,7 @@ class Link final : public Actor {
 
     World& world_;
     Prng prng_;
+    Prng marks_;
     bool healed_ = false;
     std::vector<std::array<Direction, 2>> directions_;  ///< [connection][from]
     std::vector<Flight> flights_;

@@ -4,6 +4,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <flue/abi.h>
 #include <fstream>
 #include <string>
 #include <unistd.h>
@@ -18,22 +19,6 @@ namespace {
 
 /// What to do to see the same again, for a handler that may not allocate.
 std::array<char, 256> repeat{};
-
-const char* mode_option(Mode mode) {
-    return mode == Mode::lite ? "--lite " : "";
-}
-
-const char* canary_option(Canary canary) {
-    switch (canary) {
-        case Canary::none:
-            return "";
-        case Canary::payload:
-            return "--canary=payload ";
-        case Canary::completion:
-            return "--canary=completion ";
-    }
-    return "";
-}
 
 void on_crash(int /*signal*/) {
     const ssize_t written = write(STDOUT_FILENO, repeat.data(), std::strlen(repeat.data()));
@@ -54,12 +39,11 @@ struct Result {
 Result run_once(uint64_t seed, const CommandLine& line, Figures& figures) {
     (void)std::snprintf(repeat.data(),
                         repeat.size(),
-                        "repeat: sim --replay %s%s%" PRIu64 "\n",
-                        mode_option(line.mode),
-                        canary_option(line.canary),
+                        "repeat: sim --replay %s%" PRIu64 "\n",
+                        describe(line.drawing).c_str(),
                         seed);
     const bool prints          = line.replay;
-    const WorldOptions options = draw(seed, line.mode, line.canary);
+    const WorldOptions options = draw(seed, line.drawing);
     if (prints) {
         print(options);
     }
@@ -170,30 +154,40 @@ int run_canary(const CommandLine& line) {
     return static_cast<int>(Kind::wrong_result);
 }
 
-/// Goodput of one connection in virtual time: the same figures on every machine.
-int run_perf() {
+/// Goodput of one connection in virtual time, loss by receive buffer: the same figures on every
+/// machine.
+Kind print_goodput(uint8_t congestion, const char* name) {
     constexpr std::array<uint32_t, 5> buffers{8'192, 32'768, 131'072, 524'288, 2'097'152};
     constexpr std::array<uint32_t, 6> losses_ppm{0, 100, 1'000, 10'000, 30'000, 100'000};
-    std::printf("kB/s of a target that sends %u bytes, 20 ms round trip\nloss ppm", perf_bytes);
+    std::printf(
+        "kB/s of a target that sends %u bytes, 20 ms round trip, %s\nloss ppm", perf_bytes, name);
     for (const uint32_t buffer : buffers) {
         std::printf(" %8u", buffer);
     }
     for (const uint32_t loss_ppm : losses_ppm) {
         std::printf("\n%8u", loss_ppm);
         for (const uint32_t buffer : buffers) {
-            const WorldOptions options = perf_world(loss_ppm, buffer);
+            const WorldOptions options = perf_world(congestion, loss_ppm, buffer);
             Trace trace(false);
             World world(options, trace);
             const uint64_t us = world.transfer();
             if (world.result().any()) {
                 std::printf("\n%s\n", world.result().text().c_str());
-                return static_cast<int>(world.result().kind());
+                return world.result().kind();
             }
             std::printf(" %8" PRIu64, uint64_t{perf_bytes} * 1'000 / us);
         }
     }
     std::printf("\n");
-    return 0;
+    return Kind::none;
+}
+
+int run_perf() {
+    Kind kind = print_goodput(FLUE_CONGESTION_CUBIC, "CUBIC");
+    if (kind == Kind::none) {
+        kind = print_goodput(FLUE_CONGESTION_NEWRENO, "NewReno");
+    }
+    return static_cast<int>(kind);
 }
 
 int run(int argc, char** argv) {
@@ -202,14 +196,14 @@ int run(int argc, char** argv) {
         return 2;
     }
     catch_crashes();
-    if (line->mode == Mode::perf) {
+    if (line->drawing.mode == Mode::perf) {
         return run_perf();
     }
     if (!line->file.empty()) {
         return run_file(*line);
     }
     const bool replays = line->replay;
-    return line->canary != Canary::none && !replays ? run_canary(*line) : run_seeds(*line);
+    return line->drawing.canary != Canary::none && !replays ? run_canary(*line) : run_seeds(*line);
 }
 
 }  // namespace

@@ -4,7 +4,9 @@
 #include <charconv>
 #include <cinttypes>
 #include <cstdio>
+#include <flue/abi.h>
 #include <initializer_list>
+#include <span>
 
 namespace flue::sim {
 
@@ -12,6 +14,7 @@ namespace {
 
 constexpr uint32_t pieces_max     = 200;
 constexpr uint32_t bulk_bytes_max = 60'000;
+constexpr uint32_t first_faults   = static_cast<uint32_t>(Fault::peer_reneges);
 
 /// Draw is the generator with the ways of asking that a world needs.
 class Draw {
@@ -65,7 +68,7 @@ LinkOptions draw_link(Draw& draw) {
 void draw_faults(Draw& draw, WorldOptions& world) {
     world.fault_every_us = draw.wide(2'000, 1'000'000);
     world.fault_us       = draw.wide(1'000, 1'000'000);
-    for (uint8_t& weight : world.weights) {
+    for (uint8_t& weight : std::span(world.weights).first(first_faults)) {
         const bool on = draw.flag(1, 3);
         weight        = static_cast<uint8_t>(on ? draw.between(1, 20) : 0);
     }
@@ -183,6 +186,42 @@ ConnectionOptions draw_connection(Draw& draw, const WorldOptions& world, Mode mo
     return connection;
 }
 
+/// What came later draws from a stream of its own, so that the worlds of old seeds are still the
+/// same but for it.
+void draw_features(WorldOptions& world, uint8_t without) {
+    Draw draw(world.seed ^ 0x5ac6'ec00);
+    const bool marks    = draw.flag(1, 2);
+    const uint32_t ppm  = draw.wide(1'000, 300'000);
+    const uint32_t late = draw.wide(100, 50'000);
+    world.link.mark_ppm = marks ? ppm : 0;
+    world.link.mark_us  = draw.flag(1, 2) ? late : 0;
+    for (uint8_t& weight : std::span(world.weights).subspan(first_faults)) {
+        const bool on = draw.flag(1, 3);
+        weight        = static_cast<uint8_t>(on ? draw.between(1, 20) : 0);
+    }
+    world.target.congestion = static_cast<uint8_t>(
+        draw.pick({FLUE_CONGESTION_CUBIC, FLUE_CONGESTION_NEWRENO, FLUE_CONGESTION_DCTCP}));
+    world.target.pacing = draw.flag(1, 4);
+    for (ConnectionOptions& connection : world.connections) {
+        connection.ecn = draw.flag(1, 2) && (without & feature_ecn) == 0;
+        connection.sack &= (without & feature_sack) == 0;
+        for (EndOptions& end : connection.ends) {
+            end.congestion = static_cast<uint8_t>(
+                draw.between(FLUE_CONGESTION_DEFAULT,
+                             connection.ecn ? FLUE_CONGESTION_DCTCP : FLUE_CONGESTION_NEWRENO));
+            end.congestion    = (without & feature_congestion) == 0 ? end.congestion : uint8_t{0};
+            end.sack_recovery = draw.flag(2, 3);
+            end.reports_duplicates = draw.flag(2, 3);
+            end.ack_parts          = draw.pick({1, 1, 1, 2, 5});
+            end.ack_every          = draw.flag(1, 6) ? draw.between(8, 16) : end.ack_every;
+        }
+    }
+    world.target.pacing &= (without & feature_pacing) == 0;
+    if ((without & feature_congestion) != 0) {
+        world.target.congestion = FLUE_CONGESTION_CUBIC;
+    }
+}
+
 TargetOptions draw_target(Draw& draw, const WorldOptions& world) {
     // Hosts keep within these figures; a target with less than its hosts' requests need would
     // serve them one after the other, and two hosts that wait for each other never.
@@ -241,15 +280,18 @@ const char* to_string(Fault fault) {
                                                                 "invalidate",
                                                                 "pause",
                                                                 "upload-all",
-                                                                "host-dies"};
+                                                                "host-dies",
+                                                                "peer-reneges",
+                                                                "forged-sack"};
     return names.at(static_cast<uint32_t>(fault));
 }
 
-WorldOptions draw(uint64_t seed, Mode mode, Canary canary) {
+WorldOptions draw(uint64_t seed, const Drawing& drawing) {
+    const Mode mode = drawing.mode;
     Draw draw(seed);
     WorldOptions world;
     world.seed   = seed;
-    world.canary = canary;
+    world.canary = drawing.canary;
     // Timestamps of an engine are its milliseconds plus an offset: in some runs those wrap, too.
     const uint64_t wrap_us = (uint64_t{1} << 32) * 1000;
     const bool near_wrap   = draw.flag(1, 4);
@@ -281,10 +323,11 @@ WorldOptions draw(uint64_t seed, Mode mode, Canary canary) {
         host.ring_entries = std::max(8U, least << draw.between(0, 3));
     }
     world.target = draw_target(draw, world);
+    draw_features(world, drawing.without);
     return world;
 }
 
-WorldOptions perf_world(uint32_t loss_ppm, uint32_t buffer) {
+WorldOptions perf_world(uint8_t congestion, uint32_t loss_ppm, uint32_t buffer) {
     WorldOptions world;
     world.seed          = 1;
     world.start_us      = 1'000'000'000;
@@ -304,6 +347,7 @@ WorldOptions perf_world(uint32_t loss_ppm, uint32_t buffer) {
     }
     EndOptions& sender          = connection.ends[0];
     sender.chimney              = true;
+    sender.congestion           = congestion;
     sender.stream_bytes         = perf_bytes;
     sender.send_depth           = 16;
     sender.send_bytes_max       = 65'536;
@@ -312,8 +356,8 @@ WorldOptions perf_world(uint32_t loss_ppm, uint32_t buffer) {
     receiver.ack_every          = 2;
     receiver.delayed_ack_us     = 40'000;
     receiver.rto_us             = 200'000;
-
     receiver.keeps_out_of_order = true;
+    receiver.reports_duplicates = true;
     world.connections.push_back(connection);
     world.target = {.connections    = 4,
                     .send_items     = 128,
@@ -341,7 +385,7 @@ void print_world(const WorldOptions& world) {
     const LinkOptions& link = world.link;
     std::printf("world: start %" PRIu64
                 " us, safety %u us, link loss %u/%u dup %u reorder %u flip %u"
-                " ppm, delay %u+%u us, frame %u us, queue %u us\n",
+                " mark %u ppm, delay %u+%u us, frame %u us, queue %u us, marks from %u us\n",
                 world.start_us,
                 world.safety_us,
                 link.loss_ppm[0],
@@ -349,10 +393,12 @@ void print_world(const WorldOptions& world) {
                 link.duplicate_ppm,
                 link.reorder_ppm,
                 link.flip_ppm,
+                link.mark_ppm,
                 link.delay_us,
                 link.jitter_us,
                 link.frame_us,
-                link.queue_us);
+                link.queue_us,
+                link.mark_us);
     std::printf("faults: every %u us for %u us:", world.fault_every_us, world.fault_us);
     for (uint32_t i = 0; i < fault_count; ++i) {
         if (world.weights[i] != 0) {
@@ -365,7 +411,8 @@ void print_world(const WorldOptions& world) {
 void print_target(const TargetOptions& target) {
     std::printf(
         "target: connections %u items %u requests %u chunks %u reassembly %u payloads %u"
-        " held %u batch %u nic %u turn %u idle %u rto %u..%u time-wait %u x %u push %u\n",
+        " held %u batch %u nic %u turn %u idle %u rto %u..%u time-wait %u x %u push %u"
+        " congestion %u%s\n",
         target.connections,
         target.send_items,
         target.receive_items,
@@ -381,7 +428,9 @@ void print_target(const TargetOptions& target) {
         target.rto_max_us,
         target.time_waits,
         target.time_wait_us,
-        target.push_us);
+        target.push_us,
+        target.congestion,
+        target.pacing ? " paced" : "");
 }
 
 void print_end(const EndOptions& end) {
@@ -393,27 +442,33 @@ void print_end(const EndOptions& end) {
                 end.stream_bytes,
                 end.close_first ? " closes-first" : "");
     if (end.chimney) {
-        std::printf(" host %u target %u sends %u x %u recvs %u x %u%s%s%s\n",
+        std::printf(" host %u target %u sends %u x %u recvs %u x %u congestion %u%s%s%s\n",
                     end.host,
                     end.target,
                     end.send_depth,
                     end.send_bytes_max,
                     end.recv_depth,
                     end.recv_bytes_max,
+                    end.congestion,
                     end.no_push ? " no-push" : "",
                     end.on_event ? " on-event" : "",
                     end.keep_time_wait ? " keep-time-wait" : "");
     } else {
-        std::printf(" ack %u/%u us, %u segments, rto %u, reads %u/%u us, writes %u/%u us%s\n",
-                    end.ack_every,
-                    end.delayed_ack_us,
-                    end.segments_max,
-                    end.rto_us,
-                    end.read_bytes,
-                    end.read_every_us,
-                    end.write_bytes,
-                    end.write_every_us,
-                    end.keeps_out_of_order ? " reassembles" : "");
+        std::printf(
+            " ack %u/%u us x %u, %u segments, rto %u, reads %u/%u us, writes %u/%u us"
+            "%s%s%s\n",
+            end.ack_every,
+            end.delayed_ack_us,
+            end.ack_parts,
+            end.segments_max,
+            end.rto_us,
+            end.read_bytes,
+            end.read_every_us,
+            end.write_bytes,
+            end.write_every_us,
+            end.keeps_out_of_order ? " reassembles" : "",
+            end.sack_recovery ? " repairs" : "",
+            end.reports_duplicates ? " reports-duplicates" : "");
     }
 }
 
@@ -448,6 +503,35 @@ void print(const WorldOptions& world) {
     }
 }
 
+namespace {
+
+constexpr std::array<std::pair<std::string_view, Feature>, 4> features{
+    {{"sack", feature_sack},
+     {"ecn", feature_ecn},
+     {"congestion", feature_congestion},
+     {"pacing", feature_pacing}}};
+
+uint8_t feature_of(std::string_view name) {
+    const auto* const found =
+        std::ranges::find(features, name, &decltype(features)::value_type::first);
+    return found == features.end() ? uint8_t{0} : uint8_t{found->second};
+}
+
+}  // namespace
+
+std::string describe(const Drawing& drawing) {
+    std::string text = drawing.mode == Mode::lite ? "--lite " : "";
+    text += drawing.canary == Canary::payload      ? "--canary=payload "
+            : drawing.canary == Canary::completion ? "--canary=completion "
+                                                   : "";
+    for (const auto& [name, feature] : features) {
+        if ((drawing.without & feature) != 0) {
+            text += "--no-" + std::string(name) + " ";
+        }
+    }
+    return text;
+}
+
 std::optional<uint64_t> parse_seed(std::string_view text) {
     const bool hash = text.size() == 40;
     text            = hash ? text.substr(0, 16) : text;
@@ -463,11 +547,11 @@ namespace {
 bool take_option(std::string_view option, const char* value, CommandLine& line, bool& used) {
     used = false;
     if (option == "--lite") {
-        line.mode = Mode::lite;
+        line.drawing.mode = Mode::lite;
     } else if (option == "--swarm") {
-        line.mode = Mode::swarm;
+        line.drawing.mode = Mode::swarm;
     } else if (option == "--perf") {
-        line.mode = Mode::perf;
+        line.drawing.mode = Mode::perf;
     } else if (option == "--replay") {
         line.replay = true;
     } else if (option == "--twice") {
@@ -479,9 +563,11 @@ bool take_option(std::string_view option, const char* value, CommandLine& line, 
     } else if (option == "--hashes") {
         line.hashes = true;
     } else if (option == "--canary=payload") {
-        line.canary = Canary::payload;
+        line.drawing.canary = Canary::payload;
     } else if (option == "--canary=completion") {
-        line.canary = Canary::completion;
+        line.drawing.canary = Canary::completion;
+    } else if (option.starts_with("--no-") && feature_of(option.substr(5)) != 0) {
+        line.drawing.without |= feature_of(option.substr(5));
     } else if (option == "--seeds" && value != nullptr) {
         const auto count = parse_seed(value);
         line.count       = count.value_or(0);
@@ -508,7 +594,7 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv) {
             std::fprintf(stderr,
                          "usage: sim [--swarm|--lite|--perf|--replay] [--seeds N] [--twice]"
                          " [--go-on] [--figures] [--hashes] [--canary=payload|completion] [--file "
-                         "SEEDS] [SEED]\n"
+                         "SEEDS] [--no-sack] [--no-ecn] [--no-congestion] [--no-pacing] [SEED]\n"
                          "SEED: a decimal number, or 40 hex digits\n");
             return std::nullopt;
         }

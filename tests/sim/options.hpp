@@ -41,11 +41,28 @@ enum class Fault : uint8_t {
     pause,           ///< a target takes nothing new
     upload_all,      ///< a target wants everything taken back
     host_dies,
+    peer_reneges,  ///< a plain peer throws away what it had reported.  RFC 2018 §8
+    forged_sack,   ///< a stranger reports nonsense: what never came, or was never sent
 };
 
-constexpr uint32_t fault_count = static_cast<uint32_t>(Fault::host_dies) + 1;
+constexpr uint32_t fault_count = static_cast<uint32_t>(Fault::forged_sack) + 1;
 
 const char* to_string(Fault fault);
+
+/// What can be left out of every world, to see whether a finding needs it.
+enum Feature : uint8_t {
+    feature_sack       = 0x01,
+    feature_ecn        = 0x02,
+    feature_congestion = 0x04,  ///< else all have the target's default
+    feature_pacing     = 0x08,
+};
+
+/// How a world is to be drawn, beside its seed.
+struct Drawing {
+    Mode mode       = Mode::swarm;
+    Canary canary   = Canary::none;
+    uint8_t without = 0;  ///< Feature
+};
 
 struct LinkOptions {
     std::array<uint32_t, 2> loss_ppm{};  ///< [direction]
@@ -57,6 +74,8 @@ struct LinkOptions {
     uint32_t reorder_us    = 0;
     uint32_t frame_us      = 0;  ///< what a frame occupies the wire for
     uint32_t queue_us      = 0;  ///< frames that would wait longer for the wire are dropped
+    uint32_t mark_ppm      = 0;  ///< of those that are ECN-capable: congestion experienced
+    uint32_t mark_us       = 0;  ///< these are marked, too, when they wait longer.  0 = not
 };
 
 struct EndOptions {
@@ -83,9 +102,13 @@ struct EndOptions {
     bool empty_requests     = false;  ///< posts SENDs and RECVs of no length, too
     bool deadlines          = false;  ///< gives DISCONNECTs a deadline
     uint32_t cwnd           = 0;
+    uint8_t congestion      = 0;  ///< enum flue_congestion
     // a plain peer's
     bool keeps_out_of_order = false;
     bool fast_retransmit    = false;
+    bool sack_recovery      = false;  ///< sends again what SACK says is missing.  RFC 6675
+    bool reports_duplicates = false;  ///< RFC 2883
+    uint32_t ack_parts      = 1;      ///< ACKs that it makes out of each
     uint32_t ack_every      = 1;
     uint32_t delayed_ack_us = 0;
     uint32_t segments_max   = 1;  ///< in flight
@@ -101,6 +124,7 @@ struct ConnectionOptions {
     uint16_t vlan_id       = 0;
     bool timestamps        = false;
     bool sack              = false;
+    bool ecn               = false;
     bool nagle             = false;
     uint32_t keep_alive_ms = 0;     ///< 0 = none
     uint16_t mss           = 1460;  ///< as both ends announced it
@@ -128,6 +152,8 @@ struct TargetOptions {
     uint32_t time_waits     = 0;
     uint32_t push_us        = 0;
     uint32_t quantum_bytes  = 0;
+    uint8_t congestion      = 0;  ///< enum flue_congestion
+    bool pacing             = false;
 };
 
 struct HostOptions {
@@ -155,19 +181,22 @@ struct WorldOptions {
 constexpr uint32_t target_count = 2;
 constexpr uint32_t perf_bytes   = 4'000'000;
 
-/// draw makes a world out of a seed; `mode` lite: a small one.
-WorldOptions draw(uint64_t seed, Mode mode, Canary canary);
+/// draw makes a world out of a seed.
+WorldOptions draw(uint64_t seed, const Drawing& drawing);
 
-/// perf_world makes the world of one cell of the table of goodput: one connection from a target to
-/// a plain peer, 20 ms there and back, that loses some frames and has this receive buffer.
-WorldOptions perf_world(uint32_t loss_ppm, uint32_t buffer);
+/// perf_world makes the world of one cell of a table of goodput: one connection from a target with
+/// this congestion control to a plain peer, 20 ms there and back, that loses some frames and has
+/// this receive buffer.
+WorldOptions perf_world(uint8_t congestion, uint32_t loss_ppm, uint32_t buffer);
+
+/// describe returns the options of the command line that draw a world this way.
+std::string describe(const Drawing& drawing);
 
 /// print shows a world in a few lines.
 void print(const WorldOptions& options);
 
 struct CommandLine {
-    Mode mode      = Mode::swarm;
-    Canary canary  = Canary::none;
+    Drawing drawing;
     uint64_t seed  = 1;
     uint64_t count = 1;
     bool replay    = false;  ///< print the whole trace

@@ -15,6 +15,22 @@ constexpr uint32_t keep_alive_us = 10'000'000;
 constexpr uint32_t field_max     = 65'535;
 constexpr uint32_t options_room  = 40;
 
+/// merge adds a range to ranges in order that neither overlap nor touch.
+template <typename Range>
+void merge(std::vector<Range>& ranges, Range range) {
+    std::vector<Range> merged;
+    for (const Range& old : ranges) {
+        if (old.end < range.start || range.end < old.start) {
+            merged.push_back(old);
+        } else {
+            range = {min(old.start, range.start), max(old.end, range.end)};
+        }
+    }
+    merged.push_back(range);
+    std::ranges::sort(merged, [](const Range& a, const Range& b) { return a.start < b.start; });
+    ranges = merged;
+}
+
 bool has(const wire::TcpFields& tcp, uint32_t flag) {
     return (tcp.flags & flag) != 0;
 }
@@ -83,6 +99,7 @@ void Peer::segment_arrives(const wire::TcpFields& tcp, std::span<const std::byte
     const bool fin = has(tcp, wire::tcp_fin);
     if (!acceptable(tcp.seq, bytes + (fin ? 1 : 0))) {
         if (!has(tcp, wire::tcp_rst)) {
+            note_duplicate(tcp.seq, min(tcp.seq + bytes, rcv_nxt_));
             send_ack();
         }
         return;
@@ -99,6 +116,7 @@ void Peer::segment_arrives(const wire::TcpFields& tcp, std::span<const std::byte
     if (!has(tcp, wire::tcp_ack) || !process_ack(tcp, bytes)) {
         return;
     }
+    note_congestion(tcp, bytes);
     if (bytes > 0 || fin) {
         process_text(tcp.seq, payload, fin);
     }
@@ -155,18 +173,92 @@ bool Peer::process_ack(const wire::TcpFields& tcp, uint32_t bytes) {
         duplicates_ = 0;
         probing_    = false;
         cwnd_       = std::min(cwnd_ + 1, options_.segments_max);
+        std::erase_if(sacked_, [this](const Range& range) { return range.end <= snd_una_; });
         set_timer(snd_una_ != snd_max_);
         if (snd_una_ == data_end() + 1) {
             fin_acknowledged();
         }
     } else if (tcp.ack == snd_una_ && bytes == 0 && window == snd_wnd_ && snd_una_ != snd_max_) {
-        if (++duplicates_ == 3 && options_.fast_retransmit && snd_wnd_ > 0) {
+        const bool plain = options_.fast_retransmit && !options_.sack_recovery;
+        if (++duplicates_ == 3 && plain && snd_wnd_ > 0) {
             const uint32_t length = std::min({payload_max(), room(snd_una_, data_end()), snd_wnd_});
             emit(snd_una_, length, length == 0 ? uint32_t{wire::tcp_fin} : 0);
         }
     }
     update_send_window(tcp);
+    if (connection_.options->sack && options_.sack_recovery) {
+        repair(tcp);
+    }
     return state_ != State::closed;
+}
+
+/// RFC 3168 §6.1.2, §6.1.3
+void Peer::note_congestion(const wire::TcpFields& tcp, uint32_t bytes) {
+    if (!connection_.options->ecn) {
+        return;
+    }
+    echo_ = (echo_ && !has(tcp, wire::tcp_cwr)) || (tcp.congestion_experienced && bytes > 0);
+    if (has(tcp, wire::tcp_ece) && (!ecn_reacted_ || tcp.ack > ecn_end_)) {
+        cwnd_        = std::max(cwnd_ / 2, 1U);
+        ecn_end_     = snd_max_;
+        ecn_reacted_ = true;
+        cwr_         = true;
+    }
+}
+
+/// RFC 2018 §5.  A first block that lies below the ACK, or in the second, is a duplicate: RFC 2883.
+void Peer::note_sacks(const wire::TcpFields& tcp) {
+    for (uint32_t i = 0; i < tcp.sack_count; ++i) {
+        const wire::SackRange& block = tcp.sack.at(i);
+        const bool twice = i == 0 && tcp.sack_count > 1 && tcp.sack[1].start <= block.start &&
+                           block.end <= tcp.sack[1].end;
+        if (block.start > snd_una_ && block.end <= snd_max_ && !twice) {
+            merge(sacked_, {block.start, block.end});
+        }
+    }
+}
+
+/// RFC 6675 §5, as plain as it may be: one segment for each ACK.
+void Peer::repair(const wire::TcpFields& tcp) {
+    note_sacks(tcp);
+    if (repairs_ && snd_una_ >= recover_) {
+        repairs_ = false;
+    }
+    uint32_t reported = 0;
+    for (const Range& range : sacked_) {
+        reported += bytes_between(range.start, range.end);
+    }
+    const bool lost = reported >= 3 * payload_max() || (duplicates_ >= 3 && reported > 0);
+    if (!repairs_ && lost) {
+        repairs_    = true;
+        recover_    = snd_max_;
+        sent_again_ = snd_una_;
+        cwnd_       = std::max(cwnd_ / 2, 2U);
+    }
+    if (repairs_) {
+        retransmit_hole();
+    }
+}
+
+/// Sends the first of what lies between reported ranges and was not sent again.
+void Peer::retransmit_hole() {
+    Seq from = max(sent_again_, snd_una_);
+    for (const Range& range : sacked_) {
+        if (range.start <= from && from < range.end) {
+            from = range.end;
+        }
+    }
+    const auto above =
+        std::ranges::find_if(sacked_, [&](const Range& range) { return range.start > from; });
+    if (above == sacked_.end()) {
+        return;
+    }
+    const uint32_t window = room(from, snd_una_ + snd_wnd_);
+    const uint32_t length = std::min({payload_max(), room(from, above->start), window});
+    if (length > 0) {
+        sent_again_ = from + length;
+        emit(from, length, 0);
+    }
 }
 
 void Peer::update_send_window(const wire::TcpFields& tcp) {
@@ -217,12 +309,19 @@ void Peer::process_text(Seq seq, std::span<const std::byte> payload, bool fin) {
     const Seq start  = max(seq, rcv_nxt_);
     const Seq stop   = min(end, rcv_adv_);
     const Seq before = rcv_nxt_;
+    if (seq < rcv_nxt_) {
+        note_duplicate(seq, min(end, rcv_nxt_));
+    } else {
+        for (const Range& range : out_of_order_) {
+            note_duplicate(max(seq, range.start), min(end, range.end));
+        }
+    }
     if (fin && end <= rcv_adv_) {
         fin_known_ = true;
         fin_seq_   = end;
     }
     if (start < stop && (start == rcv_nxt_ || options_.keeps_out_of_order)) {
-        keep({start, stop});
+        merge(out_of_order_, {start, stop});
         recent_ = start;
     }
     pull_in_order();
@@ -237,18 +336,11 @@ void Peer::process_text(Seq seq, std::span<const std::byte> payload, bool fin) {
     acknowledge(!in_order || fin);
 }
 
-void Peer::keep(Range range) {
-    std::vector<Range> merged;
-    for (const Range& old : out_of_order_) {
-        if (old.end < range.start || range.end < old.start) {
-            merged.push_back(old);
-        } else {
-            range = {min(old.start, range.start), max(old.end, range.end)};
-        }
+/// The first duplicate of a segment is reported, in one ACK only.  RFC 2883 §4
+void Peer::note_duplicate(Seq start, Seq end) {
+    if (options_.reports_duplicates && start < end && !duplicate_) {
+        duplicate_ = {start, end};
     }
-    merged.push_back(range);
-    std::ranges::sort(merged, [](const Range& a, const Range& b) { return a.start < b.start; });
-    out_of_order_ = merged;
 }
 
 void Peer::pull_in_order() {
@@ -343,11 +435,21 @@ void Peer::pump() {
 }
 
 void Peer::emit(Seq seq, uint32_t bytes, uint32_t flags) {
+    emit(seq, bytes, flags, rcv_nxt_);
+}
+
+void Peer::emit(Seq seq, uint32_t bytes, uint32_t flags, Seq ack) {
     wire::TcpFields tcp;
-    tcp.seq            = seq;
-    tcp.ack            = rcv_nxt_;
-    tcp.flags          = static_cast<uint8_t>(wire::tcp_ack | flags);
-    tcp.window         = select_window();
+    tcp.seq         = seq;
+    tcp.ack         = ack;
+    tcp.flags       = static_cast<uint8_t>(wire::tcp_ack | flags);
+    tcp.window      = select_window(ack);
+    tcp.ecn_capable = connection_.options->ecn && bytes > 0 && seq >= snd_max_ && !probing_;
+    tcp.flags |= echo_ ? wire::tcp_ece : 0;
+    if (tcp.ecn_capable && cwr_) {
+        tcp.flags |= wire::tcp_cwr;
+        cwr_ = false;
+    }
     tcp.has_timestamps = connection_.options->timestamps;
     tcp.ts_val         = timestamp();
     tcp.ts_ecr         = ts_recent_;
@@ -357,15 +459,19 @@ void Peer::emit(Seq seq, uint32_t bytes, uint32_t flags) {
     }
     unacked_       = 0;
     ack_waits_     = false;
-    last_ack_sent_ = rcv_nxt_;
+    last_ack_sent_ = ack;
+    duplicate_.reset();
     world_.send_plain(connection_.index, from_, tcp, bytes);
 }
 
 void Peer::fill_sack(wire::TcpFields& tcp) const {
-    if (!connection_.options->sack || out_of_order_.empty()) {
+    if (!connection_.options->sack) {
         return;
     }
     const uint32_t most = tcp.has_timestamps ? 3 : 4;
+    if (duplicate_) {
+        tcp.sack.at(tcp.sack_count++) = {duplicate_->start, duplicate_->end};
+    }
     for (const bool latest : {true, false}) {
         for (const Range& range : out_of_order_) {
             const bool is_latest = range.start <= recent_ && recent_ < range.end;
@@ -378,7 +484,13 @@ void Peer::fill_sack(wire::TcpFields& tcp) const {
 
 void Peer::send_ack() {
     // What was sent again and was there already must not make this ACK look old.
-    emit(min(snd_max_, snd_una_ + snd_wnd_), 0, 0);
+    const Seq seq        = min(snd_max_, snd_una_ + snd_wnd_);
+    const Seq first      = last_ack_sent_;
+    const uint32_t bytes = room(first, rcv_nxt_);
+    for (uint32_t part = 1; part < options_.ack_parts && bytes >= options_.ack_parts; ++part) {
+        emit(seq, 0, 0, first + bytes / options_.ack_parts * part);
+    }
+    emit(seq, 0, 0);
 }
 
 void Peer::send_reset(Seq seq) {
@@ -391,13 +503,14 @@ void Peer::send_reset(Seq seq) {
 }
 
 /// The edge stays where it was unless the buffer has room for more.  RFC 9293 §3.8.6.2.2
-uint16_t Peer::select_window() {
+uint16_t Peer::select_window(Seq ack) {
     const uint32_t shift = options_.wind_shift;
     const uint32_t free  = options_.buffer > unread_ ? options_.buffer - unread_ : 0;
     const Seq edge       = max(rcv_adv_, rcv_nxt_ + (free >> shift << shift));
     const uint32_t field = std::min(room(rcv_nxt_, edge) >> shift, field_max);
     rcv_adv_             = max(rcv_adv_, rcv_nxt_ + (field << shift));
-    return static_cast<uint16_t>(field);
+    return static_cast<uint16_t>(
+        std::min(room(ack, rcv_nxt_ + (field << shift)) >> shift, field_max));
 }
 
 // ---------------------------------------------------------------- timers, application
@@ -418,7 +531,9 @@ void Peer::retransmit_timed_out() {
         return;
     }
     ++backoff_;
-    duplicates_     = 0;
+    duplicates_ = 0;
+    repairs_    = false;
+    sacked_.clear();  // RFC 2018 §8
     const bool data = snd_una_ < data_end();
     const bool fin  = !data && fin_is_ready() && snd_una_ == data_end();
     if (snd_wnd_ == 0 && (data || fin)) {
@@ -513,6 +628,11 @@ void Peer::shrink_window(uint32_t bytes) {
     if (!is_over()) {
         send_ack();
     }
+}
+
+void Peer::renege() {
+    out_of_order_.clear();
+    fin_known_ = fin_known_ && peer_fin_;
 }
 
 void Peer::abort() {

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -28,6 +29,8 @@ class Peer final : public Actor {
     void stop_reading(Instant until);
     /// shrink_window takes back some of the window that was advertised.
     void shrink_window(uint32_t bytes);
+    /// renege throws away what came out of order, reported or not.  RFC 2018 §8
+    void renege();
     void abort();
     /// heal: from now on it reads, writes and closes as fast as it can.
     void heal();
@@ -68,10 +71,14 @@ class Peer final : public Actor {
     [[nodiscard]] bool check_timestamp(const wire::TcpFields& tcp);
     [[nodiscard]] bool acceptable(Seq seq, uint32_t length) const;
     [[nodiscard]] bool process_ack(const wire::TcpFields& tcp, uint32_t bytes);
+    void note_congestion(const wire::TcpFields& tcp, uint32_t bytes);
+    void note_sacks(const wire::TcpFields& tcp);
+    void repair(const wire::TcpFields& tcp);
+    void retransmit_hole();
     void update_send_window(const wire::TcpFields& tcp);
     void fin_acknowledged();
     void process_text(Seq seq, std::span<const std::byte> payload, bool fin);
-    void keep(Range range);
+    void note_duplicate(Seq start, Seq end);
     void pull_in_order();
     void fin_received();
     void reset_received(const wire::TcpFields& tcp);
@@ -79,10 +86,11 @@ class Peer final : public Actor {
 
     void pump();
     void emit(Seq seq, uint32_t bytes, uint32_t flags);
+    void emit(Seq seq, uint32_t bytes, uint32_t flags, Seq ack);
     void send_ack();
     void send_reset(Seq seq);
     void fill_sack(wire::TcpFields& tcp) const;
-    [[nodiscard]] uint16_t select_window();
+    [[nodiscard]] uint16_t select_window(Seq ack);
     [[nodiscard]] uint32_t payload_max() const;
     [[nodiscard]] bool fin_is_ready() const;
     [[nodiscard]] Seq data_end() const;
@@ -110,13 +118,22 @@ class Peer final : public Actor {
     uint32_t backoff_    = 0;
     uint32_t duplicates_ = 0;
     bool probing_        = false;
-    uint64_t timer_      = 0;  ///< number of the retransmission timer that counts
-    bool timer_runs_     = false;
+    std::vector<Range> sacked_;  ///< what the other end has reported, in order
+    bool repairs_ = false;       ///< until recover_ is acknowledged.  RFC 6675 §5
+    Seq recover_;
+    Seq sent_again_;  ///< up to here, in this recovery: HighRxt
+    Seq ecn_end_;     ///< snd_max when the other end's ECE was last heeded.  RFC 3168 §6.1.2
+    bool ecn_reacted_ = false;
+    bool cwr_         = false;  ///< goes with the next new data
+    uint64_t timer_   = 0;      ///< number of the retransmission timer that counts
+    bool timer_runs_  = false;
 
     Seq rcv_nxt_;
     Seq rcv_adv_;  ///< right edge of what is accepted
     std::vector<Range> out_of_order_;
-    Seq recent_;  ///< of the last segment that came out of order
+    Seq recent_;                      ///< of the last segment that came out of order
+    std::optional<Range> duplicate_;  ///< to be reported.  RFC 2883
+    bool echo_        = false;        ///< ECE goes with every ACK.  RFC 3168 §6.1.3
     uint32_t unread_  = 0;
     uint32_t unacked_ = 0;  ///< segments since the last ACK
     bool fin_known_   = false;

@@ -36,6 +36,8 @@ chimney::Options chimney_options(const WorldOptions& world) {
     options.tcp.rto_max_us                              = drawn.rto_max_us;
     options.tcp.time_wait_us                            = drawn.time_wait_us;
     options.tcp.quantum_bytes                           = drawn.quantum_bytes;
+    options.tcp.congestion = static_cast<tcp::CongestionControl>(drawn.congestion);
+    options.tcp.pacing     = drawn.pacing;
     return options;
 }
 
@@ -135,7 +137,11 @@ void Target::turn() {
         done += chimney_.poll(now(), *queue);
     }
     done += take_last_requests();
+    const uint64_t timeouts = chimney_.engine().counters().timeouts;
     chimney_.on_time(now());
+    if (chimney_.engine().counters().timeouts > timeouts) {
+        world_.forgot(index_);  // RFC 2018 §8
+    }
     chimney_.advance(now());
     done += transmit();
     reap();
@@ -209,7 +215,11 @@ void Target::deliver(const wire::FlowKey& key, const tcp::Segment& segment) {
         return world_.exception(key, segment.tcp, segment.payload.length);
     }
     wire::TcpFields reply{};
+    const uint64_t taken   = segments_taken();
     const auto disposition = chimney_.on_segment(now(), *index, segment, reply);
+    if (segments_taken() > taken) {
+        world_.heard(key, segment.tcp);
+    }
     if (reply.flags != 0) {
         answer(key, reply);
     }
@@ -231,6 +241,16 @@ void Target::deliver(const wire::FlowKey& key, const tcp::Segment& segment) {
             release(segment.payload);
             return world_.exception(key, segment.tcp, segment.payload.length);
     }
+}
+
+/// Segments that TCP has processed to the end.
+uint64_t Target::segments_taken() {
+    const tcp::Engine::Counters& counters = chimney_.engine().counters();
+    uint64_t taken                        = counters.segments_in;
+    for (const uint64_t dropped : counters.drops) {
+        taken -= dropped;
+    }
+    return taken;
 }
 
 std::optional<tcp::ConnIndex> Target::find(const wire::FlowKey& key) const {

@@ -109,6 +109,7 @@ class Target final : public Actor, public chimney::Environment {
 
     [[nodiscard]] Instant now() const;
     [[nodiscard]] std::optional<tcp::ConnIndex> find(const wire::FlowKey& key) const;
+    [[nodiscard]] uint64_t segments_taken();
     [[nodiscard]] bool is_live(tcp::ConnIndex index) const;
     void schedule(Instant when);
     void turn();

@@ -31,6 +31,8 @@ const char* name(Record record) {
             return "turn";
         case Record::state:
             return "state";
+        case Record::frame_marked:
+            return "marked";
     }
     return "?";
 }

@@ -10,17 +10,18 @@ namespace flue::sim {
 
 /// What a trace records.  The numbers go into the hash, so that they only ever grow.
 enum class Record : uint8_t {
-    world      = 1,
-    frame_out  = 2,
-    frame_in   = 3,
-    frame_lost = 4,
-    request    = 5,
-    completion = 6,
-    event      = 7,
-    fault      = 8,
-    phase      = 9,
-    turn       = 10,
-    state      = 11,
+    world        = 1,
+    frame_out    = 2,
+    frame_in     = 3,
+    frame_lost   = 4,
+    request      = 5,
+    completion   = 6,
+    event        = 7,
+    fault        = 8,
+    phase        = 9,
+    turn         = 10,
+    state        = 11,
+    frame_marked = 12,
 };
 
 /// Trace is the hash of everything that happens in a run, in order, and with `print` its text.

@@ -154,6 +154,23 @@ void World::delivered(const wire::Frame& frame) {
                 frame.payload_bytes,
                 frame.tcp.window});
     WireChecker(*place.connection, 1 - place.end, findings_).delivered(frame.tcp);
+    SackChecker(*place.connection, place.end, findings_).arrived(frame.tcp, frame.payload_bytes);
+    EcnChecker(*place.connection, place.end, findings_).arrived(frame.tcp, frame.payload_bytes);
+}
+
+void World::heard(const wire::FlowKey& key, const wire::TcpFields& tcp) {
+    const Place place = find(key);
+    SackChecker(*place.connection, place.end, findings_).heard(tcp);
+}
+
+void World::forgot(uint32_t target) {
+    for (const auto& connection : connections_) {
+        for (End& end : connection->ends) {
+            if (end.route == target) {
+                end.reported.clear();
+            }
+        }
+    }
 }
 
 void World::emitted(const wire::FlowKey& key, std::vector<std::byte> frame) {
@@ -166,6 +183,9 @@ void World::emitted(const wire::FlowKey& key, std::vector<std::byte> frame) {
     }
     const auto payload =
         std::span<const std::byte>(frame).subspan(parsed.payload_offset, parsed.payload_bytes);
+    SackChecker(*place.connection, place.end, findings_).emitted(parsed.tcp, parsed.payload_bytes);
+    EcnChecker(*place.connection, place.end, findings_)
+        .emitted(parsed.tcp, parsed.payload_bytes, codepoint_of(frame));
     WireChecker(*place.connection, place.end, findings_).emitted(parsed, payload);
     send(*place.connection, place.end, std::move(frame));
 }
@@ -334,10 +354,13 @@ void World::break_something() {
         case Fault::peer_stops:
         case Fault::window_shrinks:
         case Fault::peer_aborts:
+        case Fault::peer_reneges:
             return break_peer(fault);
         case Fault::forged_rst:
         case Fault::forged_syn:
             return forge(fault);
+        case Fault::forged_sack:
+            return forge_sack();
         case Fault::host_silent:
         case Fault::upload:
         case Fault::abort:
@@ -378,6 +401,8 @@ void World::break_peer(Fault fault) {
         peer->stop_reading(until);
     } else if (fault == Fault::window_shrinks) {
         peer->shrink_window(bytes);
+    } else if (fault == Fault::peer_reneges) {
+        peer->renege();
     } else {
         peer->abort();
     }
@@ -425,6 +450,33 @@ void World::forge(Fault fault) {
         const bool rst        = fault == Fault::forged_rst;
         tcp.flags             = rst ? wire::tcp_rst : wire::tcp_syn;
         tcp.window            = 1'000;
+        return true;
+    });
+}
+
+/// What he reports has not come, or was never sent: it is no worse than a peer that reneges.
+void World::forge_sack() {
+    const uint32_t pick = prng_.below(static_cast<uint32_t>(connections_.size()));
+    const uint32_t side = prng_.below(2);
+    const End& end      = connections_[pick]->ends[side];
+    if (!end.options->chimney) {
+        return;
+    }
+    targets_[end.route]->inject(end.key, [&](const tcp::Delegated& state, wire::TcpFields& tcp) {
+        tcp.seq        = state.rcv_nxt;
+        tcp.ack        = state.snd_una;
+        tcp.flags      = wire::tcp_ack;
+        tcp.window     = static_cast<uint16_t>(std::min(
+            state.snd_wnd >> connections_[pick]->ends[1 - side].options->wind_shift, 65'535U));
+        tcp.sack_count = static_cast<uint8_t>(1 + prng_.below(wire::sack_ranges_max));
+        for (wire::SackRange& range : std::span(tcp.sack).first(tcp.sack_count)) {
+            const uint32_t flight = bytes_between(state.snd_una, state.snd_max);
+            const uint32_t reach  = prng_.chance(3, 4) ? flight + 2 : 0x7fff'ffff;
+            const uint32_t offset = prng_.below(reach);
+            const uint32_t length = prng_.below(prng_.chance(1, 2) ? 3 : reach);
+            range.start           = state.snd_una + offset;
+            range.end             = range.start + length;
+        }
         return true;
     });
 }

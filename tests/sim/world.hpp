@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "base/prng.hpp"
+#include "checkers/ecn.hpp"
+#include "checkers/sack.hpp"
 #include "checkers/wire.hpp"
 #include "connection.hpp"
 #include "events.hpp"
@@ -63,6 +65,10 @@ class World final : public Actor {
     void arrive(uint32_t connection, uint32_t to, std::vector<std::byte> frame);
     /// delivered notes a segment that has reached a target in one piece.
     void delivered(const wire::Frame& frame);
+    /// heard notes that TCP has processed a segment of the other end.
+    void heard(const wire::FlowKey& key, const wire::TcpFields& tcp);
+    /// forgot: what was heard about the flows of a target need not be known any more.
+    void forgot(uint32_t target);
     /// emitted checks a frame of a target and sends it; `key` as its flow header says.
     void emitted(const wire::FlowKey& key, std::vector<std::byte> frame);
     /// send_plain sends a segment of a plain peer, with `bytes` of its stream.
@@ -96,6 +102,7 @@ class World final : public Actor {
     void break_peer(Fault fault);
     void break_host(Fault fault);
     void forge(Fault fault);
+    void forge_sack();
     void heal();
     void check();
     void check_end();

@@ -31,7 +31,6 @@ class WireChecker {
         check_content(tcp.seq, payload, fin);
         check_send_window(tcp.seq, end);
         check_ack_and_edge(tcp);
-        check_sack(tcp);
         check_timestamps(tcp);
         note(tcp, bytes);
     }
@@ -164,40 +163,6 @@ class WireChecker {
                             other_.offset_of(me_.edge),
                             other_.offset_of(edge_of(tcp)));
         }
-    }
-
-    /// RFC 2018 §3 and §4: what is reported was sent, and is not acknowledged; no block touches
-    /// another one.  RFC 2883 §4: the first may be a duplicate, below the ACK or inside of the
-    /// second.
-    void check_sack(const wire::TcpFields& tcp) {
-        if (tcp.sack_count > 0 && !connection_.options->sack) {
-            findings_.wrong("%u/%u: SACK was not negotiated", connection_.index, from_);
-        }
-        const auto blocks = std::span(tcp.sack).first(tcp.sack_count);
-        for (const wire::SackRange& block : blocks) {
-            if (block.start >= block.end || block.start < other_.first() ||
-                block.end > other_.sent_end) {
-                findings_.wrong("%u/%u: SACK of what was never sent", connection_.index, from_);
-            }
-        }
-        for (size_t i = is_duplicate_report(tcp) ? 1 : 0; i < blocks.size(); ++i) {
-            if (blocks[i].start <= tcp.ack) {
-                findings_.wrong("%u/%u: SACK of what is acknowledged", connection_.index, from_);
-            }
-            for (size_t j = i + 1; j < blocks.size(); ++j) {
-                if (blocks[i].start <= blocks[j].end && blocks[j].start <= blocks[i].end) {
-                    findings_.wrong("%u/%u: SACK blocks touch", connection_.index, from_);
-                }
-            }
-        }
-    }
-
-    [[nodiscard]] static bool is_duplicate_report(const wire::TcpFields& tcp) {
-        const wire::SackRange& first  = tcp.sack[0];
-        const wire::SackRange& second = tcp.sack[1];
-        const bool inside =
-            tcp.sack_count > 1 && second.start <= first.start && first.end <= second.end;
-        return tcp.sack_count > 0 && (first.end <= tcp.ack || inside);
     }
 
     void check_timestamps(const wire::TcpFields& tcp) {
