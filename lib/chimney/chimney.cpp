@@ -13,14 +13,8 @@ constexpr uint32_t burst_max         = 32;
 constexpr uint32_t blocks_per_turn   = FLUE_TREE_BLOCKS_MAX;
 constexpr uint32_t notice_rounds_max = 16;  ///< times burst_max connections settled in one advance
 constexpr uint32_t refused_payloads_max = 1024;
-constexpr uint32_t index_bits           = 24;
 constexpr uint32_t generation_bits      = 32;
 constexpr uint32_t worker_shift         = index_bits + generation_bits;
-constexpr uint32_t connections_max      = 1u << index_bits;
-
-ConnIndex index_of(flue_conn handle) {
-    return static_cast<ConnIndex>(handle & (connections_max - 1));
-}
 
 uint32_t generation_of(flue_conn handle) {
     return static_cast<uint32_t>(handle >> index_bits);
@@ -428,9 +422,7 @@ uint32_t Chimney::poll(Instant now, queue::TargetQueue& queue) {
     }
     std::array<flue_wr, burst_max> batch;
     const uint32_t count = queue.take(std::span(batch).first(room));
-    for (uint32_t i = 0; i < count; ++i) {
-        impl_->carry_out(now, slot, batch[i]);
-    }
+    impl_->carry_out(now, slot, std::span(batch).first(count));
     impl_->settle_requests(impl_->queues[slot]);
     return count;
 }

@@ -122,6 +122,9 @@ class Chimney {
                            const tcp::Segment& segment,
                            wire::TcpFields& reply);
 
+    /// prefetch says that on_segment will be called for `index` soon.
+    void prefetch(ConnIndex index) const;
+
     /// note_fragment tells of a fragment whose first bytes name this connection; wants_fragments:
     /// it makes a difference.
     void note_fragment(ConnIndex index);

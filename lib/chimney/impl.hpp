@@ -15,6 +15,14 @@
 
 namespace flue::chimney {
 
+/// A handle is a connection's index, its generation and its worker.
+constexpr uint32_t index_bits      = 24;
+constexpr uint32_t connections_max = 1u << index_bits;
+
+[[nodiscard]] constexpr ConnIndex index_of(flue_conn handle) {
+    return static_cast<ConnIndex>(handle & (connections_max - 1));
+}
+
 /// The state of a Chimney and the steps of its requests; a file of definitions for each group
 /// below.
 struct Chimney::Impl {
@@ -31,6 +39,9 @@ struct Chimney::Impl {
     /// has waits a turn for each share.
     [[nodiscard]] static bool has_turn(QueueSlot& slot);
     void carry_out(Instant now, QueueIndex slot, const flue_wr& wr);
+    /// The same for a burst, with the connections on their way into the caches.
+    void carry_out(Instant now, QueueIndex slot, std::span<const flue_wr> burst);
+    void prefetch(ConnIndex index) const;
     void dispatch(Instant now, QueueIndex slot, const flue_wr& wr);
     void carry_out_on_connection(Instant now, QueueIndex slot, ConnIndex index, const flue_wr& wr);
     /// complete answers a request of the connection, unless its host is gone.

@@ -115,4 +115,24 @@ Intake Chimney::intake() const {
     return impl_->intake;
 }
 
+void Chimney::Impl::carry_out(Instant now, QueueIndex slot, std::span<const flue_wr> burst) {
+    for (const flue_wr& wr : burst) {
+        prefetch(index_of(wr.conn));
+    }
+    for (const flue_wr& wr : burst) {
+        carry_out(now, slot, wr);
+    }
+}
+
+void Chimney::Impl::prefetch(ConnIndex index) const {
+    if (index < connections.capacity()) {
+        __builtin_prefetch(&connections[index]);
+        engine.prefetch(index);
+    }
+}
+
+void Chimney::prefetch(ConnIndex index) const {
+    impl_->prefetch(index);
+}
+
 }  // namespace flue::chimney

@@ -12,7 +12,6 @@ namespace flue::chimney {
 namespace {
 
 constexpr uint32_t nodes_per_advance = 64;
-constexpr uint32_t index_bits        = 24;
 
 bool has_padding_only(wire::Family family, const uint8_t (&address)[16]) {
     const auto is_zero = [](uint8_t byte) { return byte == 0; };

@@ -111,19 +111,15 @@ void FrameBuilder::write_headers(rte_mbuf* frame,
                                  const wire::TcpFields& tcp,
                                  std::span<const PayloadPiece> payload,
                                  uint32_t bytes) {
-    const wire::FlowHeader* header = &flow;
-    wire::FlowHeader own_source;
-    if (flow.source_mac == wire::MacAddress{}) {
-        own_source            = flow;
-        own_source.source_mac = target.mac;
-        header                = &own_source;
-    }
     ip_id_               = static_cast<uint16_t>((ip_id_ + 1) | 0x8000);  // R44
     const auto checksum  = target.tx_checksum ? wire::TxChecksum::pseudo : wire::TxChecksum::full;
     const uint32_t sum   = target.tx_checksum ? 0 : sum_of(payload);
     const std::span room = {rte_pktmbuf_mtod(frame, std::byte*), rte_pktmbuf_tailroom(frame)};
     const wire::HeaderLengths lengths =
-        wire::build_headers(*header, tcp, bytes, ip_id_, checksum, sum, room);
+        wire::build_headers(flow, tcp, bytes, ip_id_, checksum, sum, room);
+    if (wire::is_zero(flow.source_mac)) {
+        std::memcpy(room.data() + target.mac.size(), target.mac.data(), target.mac.size());
+    }
     frame->data_len = static_cast<uint16_t>(lengths.total());
     frame->pkt_len  = lengths.total();
     if (target.tx_checksum) {

@@ -142,6 +142,11 @@ void Worker::look_up() {
     const uint64_t hits  = flows_.find_burst(std::span{burst_->keys}.first(count), burst_->values);
     const uint64_t changes = table_changes_;
     for (uint32_t i = 0; i < count; ++i) {
+        if ((hits >> i & 1) != 0) {
+            chimney_->prefetch(FlowTable::index_of(burst_->values[i]));
+        }
+    }
+    for (uint32_t i = 0; i < count; ++i) {
         std::optional<tcp::ConnIndex> index;
         if (table_changes_ != changes) [[unlikely]] {
             // A segment before this one has ended a flow, perhaps this one's.

@@ -170,6 +170,9 @@ class Engine {
     /// send items, which the caller must have popped first (drop_items).
     void forget(ConnIndex index);
 
+    /// prefetch brings a connection on its way into the caches.  Pre: index < limits.connections.
+    void prefetch(ConnIndex index) const;
+
     [[nodiscard]] State state(ConnIndex index) const;
     /// parameters returns what adopt was given.
     [[nodiscard]] Parameters parameters(ConnIndex index) const;

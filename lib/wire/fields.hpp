@@ -11,6 +11,11 @@ namespace flue::wire {
 enum class Family : uint8_t { none = 0, ipv4 = 4, ipv6 = 6 };
 
 using MacAddress = std::array<uint8_t, 6>;
+
+[[nodiscard]] constexpr bool is_zero(const MacAddress& mac) {
+    return (mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]) == 0;
+}
+
 /// Network order; an IPv4 address is in the first four bytes, the rest is zero.
 using IpAddress = std::array<uint8_t, 16>;
 
