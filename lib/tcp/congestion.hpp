@@ -27,6 +27,8 @@ struct Control {
     /// echoed, if not null, hears of each ACK of a connection with ECN whether it had ECE, before
     /// SND.UNA moves by `bytes`.
     void (*echoed)(const Tcb& tcb, TcbLoss& loss, uint32_t bytes, bool marked);
+    /// timed_out, if not null, hears that nothing is known of the path any more.
+    void (*timed_out)(TcbLoss& loss) = nullptr;
 };
 
 extern const Control cubic;    ///< RFC 9438

@@ -122,9 +122,20 @@ uint32_t lost(const Tcb& tcb, TcbLoss& loss, uint32_t flight_bytes) {
     return std::max(static_cast<uint32_t>(share), 2 * tcb.smss());
 }
 
+/// The next epoch begins where slow start ends.  RFC 9438 §4.8
+void timed_out(TcbLoss& loss) {
+    Memory m = memory_of(loss);
+    m.w_max  = 0;
+    store(loss, m);
+}
+
 }  // namespace
 
-const Control cubic{
-    .name = "cubic", .acked = acked, .lost = lost, .marked = lost, .echoed = nullptr};
+const Control cubic{.name      = "cubic",
+                    .acked     = acked,
+                    .lost      = lost,
+                    .marked    = lost,
+                    .echoed    = nullptr,
+                    .timed_out = timed_out};
 
 }  // namespace flue::tcp::congestion

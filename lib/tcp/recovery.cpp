@@ -260,6 +260,9 @@ void Engine::Impl::retransmit_timed_out(Conn c) {
         remember_window(c);
         pay_for_loss(c, tcb.flight_size());
     }
+    if (const auto& method = congestion::control_of(tcb); method.timed_out != nullptr) {
+        method.timed_out(loss);
+    }
     tcb.cwnd = tcb.smss();  // the loss window, RFC 5681 §3.1
     tcb.clear(flag_recovery);
     tcb.set(flag_timeout);
