@@ -41,11 +41,11 @@ struct End {
     bool reset_sent = false;
 
     // what has reached it
-    Arrivals arrived;     ///< of the other end's stream
-    Arrivals told_twice;  ///< of these, by D-SACK
-    Arrivals reported;    ///< of its own stream, by the other end's SACK
-    bool marked = false;  ///< data with congestion experienced
-    bool echoed = false;  ///< ECE, since its last CWR
+    Arrivals arrived;         ///< of the other end's stream
+    Arrivals told_twice;      ///< of these, by D-SACK
+    Arrivals reported;        ///< of its own stream, by the other end's SACK
+    bool marked     = false;  ///< data with congestion experienced
+    bool may_reduce = false;  ///< since its last CWR it has heard ECE, or sent something again
 
     [[nodiscard]] Seq first() const { return Seq{options->iss} + 1; }
 

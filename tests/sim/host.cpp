@@ -757,7 +757,7 @@ void Host::post_offload(uint32_t number) {
         end.phase               = Phase::offloading;
         end.truth().invalidated = false;
         end.truth().reported.clear();  // a state block tells only some of it
-        end.truth().mtu         = std::max<uint32_t>(end.truth().mtu, state.path_mtu);
+        end.truth().mtu = std::max<uint32_t>(end.truth().mtu, state.path_mtu);
     }
 }
 

@@ -137,12 +137,9 @@ void Target::turn() {
         done += chimney_.poll(now(), *queue);
     }
     done += take_last_requests();
-    const uint64_t timeouts = chimney_.engine().counters().timeouts;
     chimney_.on_time(now());
-    if (chimney_.engine().counters().timeouts > timeouts) {
-        world_.forgot(index_);  // RFC 2018 §8
-    }
     chimney_.advance(now());
+    tell_of_losses();
     done += transmit();
     reap();
     forget_lost_queues();
@@ -241,6 +238,19 @@ void Target::deliver(const wire::FlowKey& key, const tcp::Segment& segment) {
             release(segment.payload);
             return world_.exception(key, segment.tcp, segment.payload.length);
     }
+}
+
+/// A timeout may forget what was reported, and every loss costs a part of the window.
+void Target::tell_of_losses() {
+    const tcp::Engine::Counters& counters = chimney_.engine().counters();
+    if (counters.timeouts > timeouts_seen_) {
+        world_.forgot(index_);
+    }
+    if (counters.timeouts + counters.fast_retransmits > losses_seen_) {
+        world_.lost(index_);
+    }
+    timeouts_seen_ = counters.timeouts;
+    losses_seen_   = counters.timeouts + counters.fast_retransmits;
 }
 
 /// Segments that TCP has processed to the end.

@@ -110,6 +110,7 @@ class Target final : public Actor, public chimney::Environment {
     [[nodiscard]] Instant now() const;
     [[nodiscard]] std::optional<tcp::ConnIndex> find(const wire::FlowKey& key) const;
     [[nodiscard]] uint64_t segments_taken();
+    void tell_of_losses();
     [[nodiscard]] bool is_live(tcp::ConnIndex index) const;
     void schedule(Instant when);
     void turn();
@@ -142,9 +143,11 @@ class Target final : public Actor, public chimney::Environment {
     Instant last_check_;
     Instant port_shut_until_;
     Instant port_open_until_;
-    bool takes_sends_     = true;
-    uint64_t turn_number_ = 0;
-    uint16_t ip_id_       = 0x8000;
+    bool takes_sends_       = true;
+    uint64_t timeouts_seen_ = 0;
+    uint64_t losses_seen_   = 0;
+    uint64_t turn_number_   = 0;
+    uint16_t ip_id_         = 0x8000;
 };
 
 }  // namespace flue::sim

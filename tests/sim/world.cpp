@@ -173,6 +173,14 @@ void World::forgot(uint32_t target) {
     }
 }
 
+void World::lost(uint32_t target) {
+    for (const auto& connection : connections_) {
+        for (End& end : connection->ends) {
+            end.may_reduce |= end.route == target;
+        }
+    }
+}
+
 void World::emitted(const wire::FlowKey& key, std::vector<std::byte> frame) {
     const Place place = find(key);
     wire::Frame parsed;

@@ -67,8 +67,10 @@ class World final : public Actor {
     void delivered(const wire::Frame& frame);
     /// heard notes that TCP has processed a segment of the other end.
     void heard(const wire::FlowKey& key, const wire::TcpFields& tcp);
-    /// forgot: what was heard about the flows of a target need not be known any more.
+    /// forgot: what was heard about the flows of a target need not be known any more.  RFC 2018 §8
     void forgot(uint32_t target);
+    /// lost: a flow of a target has lost something.
+    void lost(uint32_t target);
     /// emitted checks a frame of a target and sends it; `key` as its flow header says.
     void emitted(const wire::FlowKey& key, std::vector<std::byte> frame);
     /// send_plain sends a segment of a plain peer, with `bytes` of its stream.

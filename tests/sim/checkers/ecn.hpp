@@ -18,7 +18,7 @@ class EcnChecker {
     /// arrived notes a segment of the other end.
     void arrived(const wire::TcpFields& tcp, uint32_t bytes) {
         me_.marked |= tcp.congestion_experienced && bytes > 0;
-        me_.echoed |= (tcp.flags & wire::tcp_ece) != 0;
+        me_.may_reduce |= (tcp.flags & wire::tcp_ece) != 0;
     }
 
     void emitted(const wire::TcpFields& tcp, uint32_t bytes, Codepoint codepoint) {
@@ -38,10 +38,10 @@ class EcnChecker {
         if (ece && !me_.marked) {
             wrong("ECE, and nothing was marked");
         }
-        if (cwr && (!is_new || !me_.echoed)) {
-            wrong("RFC 3168 §6.1.2: CWR on what is no new data, or without ECE before");
+        if (cwr && (!is_new || !me_.may_reduce)) {
+            wrong("RFC 3168 §6.1.2: CWR on what is no new data, or without ECE or loss before");
         }
-        me_.echoed &= !cwr;
+        me_.may_reduce = (me_.may_reduce && !cwr) || (bytes > 0 && !is_new);
     }
 
   private:
