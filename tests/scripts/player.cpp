@@ -520,10 +520,13 @@ class Play {
                 throw Failure("the engine does not take it");
             }
             posted_ += bytes;
+            fin_posted_ = fin_posted_ || fin;
         } else if (verb == "abort") {
             engine_->abort(now_, conn);
         } else if (verb == "stop") {
             engine_->stop(conn);
+        } else if (verb == "moves") {
+            move();
         } else if (verb == "read") {
             engine_->consume(now_, conn, number32(words.at(2)));
             std::array<tcp::ByteRef, 64> released;
@@ -542,6 +545,25 @@ class Play {
             }
         } else {
             throw Failure("no such verb: " + verb);
+        }
+    }
+
+    /// Another engine takes the connection over, and its host posts what is not acknowledged.
+    void move() {
+        collect();
+        tcp::Delegated state;
+        engine_->snapshot(now_, conn, state);
+        const tcp::Parameters parameters = engine_->parameters(conn);
+        engine_->forget(conn);
+        engine_ = std::make_unique<Engine>(options_);
+        if (engine_->adopt(now_, conn, parameters, state) != Engine::Refusal::none) {
+            adopted_ = false;
+            throw Failure("the other engine does not take it");
+        }
+        const uint32_t acked = std::min(bytes_between(local(1), state.snd_una), posted_);
+        const bool fin       = fin_posted_ && !tcp::fin_was_sent(state.state);
+        if (acked < posted_ || fin) {
+            engine_->post_send(now_, conn, {1, acked, posted_ - acked}, fin);
         }
     }
 
@@ -631,6 +653,7 @@ class Play {
     uint32_t peer_window_ = 0;
     uint32_t posted_      = 0;
     uint64_t region_      = 0;
+    bool fin_posted_      = false;
     bool adopted_         = false;
 };
 

@@ -72,6 +72,13 @@ TEST(Player, compares_figures_and_notices) {
     EXPECT_TRUE(complains("conn\n+0 is paws=1\n", "paws is 0"));
 }
 
+TEST(Player, moves_what_can_be_moved) {
+    const std::string begin = "conn\n+0 send 10\n+0 > P. 1:11(10) ack 1\n";
+    EXPECT_EQ(outcome(begin + "+0 moves\n+0.2 > P. 1:11(10) ack 1\n"), "");
+    EXPECT_TRUE(complains(begin + "+0 abort\n+0 > R. 11 ack 1\n+0 moves\n",
+                          "the other engine does not take it"));
+}
+
 TEST(Player, tells_what_it_cannot_read) {
     EXPECT_TRUE(complains("+0 send 1\n", "the first line is conn"));
     EXPECT_TRUE(complains("conn colour=7\n", "conn knows no colour"));
