@@ -302,7 +302,7 @@ struct flue_state {
     uint32_t snd_wnd; /* bytes, unscaled, at most 65535 << 14 */
     uint32_t max_snd_wnd; /* bytes: largest snd_wnd seen */
     uint32_t snd_wl1;     /* sequence number of the segment that last updated snd_wnd */
-    uint32_t cwnd;     /* bytes, not 0; in recovery with what RFC 6582 has added to it */
+    uint32_t cwnd;     /* bytes, not 0; in recovery what may be in flight now, which PRR says (RFC 6937) */
     uint32_t ssthresh; /* bytes; UINT32_MAX = no loss yet */
     uint32_t srtt_us_x8;   /* microseconds times 8; 0 = no sample yet */
     uint32_t rttvar_us_x4; /* microseconds times 4 */
@@ -313,11 +313,12 @@ struct flue_state {
     int32_t ka_delta_ms; /* milliseconds to the next keepalive expiry; -1 = not running, 0 = at once.  Without
                           * FLUE_CACHED_KEEP_ALIVE it is the blind reset check's */
     int32_t retransmit_delta_ms; /* likewise: retransmit, persist or FIN-WAIT-2 timer, by state */
-    uint32_t recover; /* RFC 6582: end of fast recovery, or of what a timeout sends again; until snd_una = none */
+    uint32_t recover; /* RFC 6675 RecoveryPoint: end of fast recovery, or of what a timeout sends again; until
+                       * snd_una = none */
     uint32_t send_backlog_bytes; /* posted and not acknowledged, the FIN not counted: QUERY and TERMINATE */
     uint32_t receive_backlog_bytes; /* received and not delivered: OFFLOAD: length of sge[1]; TERMINATE: likewise */
-    uint8_t sack_count;      /* in [0, FLUE_SACK_MAX]: what the peer reported above snd_una; a target that does not
-                              * repair by it writes 0 */
+    uint8_t sack_count;      /* in [0, FLUE_SACK_MAX]: what the peer reported above snd_una, the lowest first; more
+                              * than fits it will report again */
     uint8_t delegated_flags; /* enum flue_delegated_flag */
     uint8_t backoff;         /* in [0, 31]: doublings of the retransmission timeout, RFC 6298 (5.5) */
     uint8_t delegated_reserved;
