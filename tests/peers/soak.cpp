@@ -17,6 +17,7 @@
 #include "peer.hpp"
 #include "testbed/namespace.hpp"
 #include "testbed/process.hpp"
+#include "testbed/telemetry_client.hpp"
 
 /// Random connections between a running target and the kernel for as long as is wanted, over a wire
 /// that loses 1 % and reorders some.  Plans come from a seed and the connection's number.
@@ -119,16 +120,22 @@ auto attempt(const Plan& plan, Action&& action) {
     }
 }
 
-/// Resident memory of a process, in KiB.
-uint64_t resident_kib(pid_t pid) {
-    std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+/// What a target has of memory, in KiB: what is resident, but of DPDK's reserve what is allocated,
+/// since pages of it become resident when they are first touched, however late.
+uint64_t memory_kib(const e2e::Rig& rig) {
+    std::ifstream maps("/proc/" + std::to_string(rig.flued().pid()) + "/smaps");
+    uint64_t sum    = 0;
+    bool of_reserve = false;
     std::string line;
-    while (std::getline(status, line)) {
-        if (line.starts_with("VmRSS:")) {
-            return std::strtoull(line.c_str() + 6, nullptr, 10);
+    while (std::getline(maps, line)) {
+        if (line.starts_with("Rss:")) {
+            sum += of_reserve ? 0 : std::strtoull(line.c_str() + 4, nullptr, 10);
+        } else if (line.find(':') > line.find('-')) {
+            of_reserve = line.find("/memfd:nohuge") != std::string::npos;
         }
     }
-    return 0;
+    const auto heap = testbed::TelemetryClient(rig.file_prefix()).ask("/eal/heap_info", "0");
+    return sum + heap.at("Alloc_size").get<uint64_t>() / 1024;
 }
 
 uint64_t distance(uint64_t a, uint64_t b) {
@@ -190,7 +197,7 @@ bool Soak::run(Clock::duration time) {
     do {
         run_generation();
         look_for_leaks();
-        memory_kib_ = resident_kib(rig_.flued().pid());
+        memory_kib_ = memory_kib(rig_);
         if (memory_first_kib_ == 0) {
             memory_first_kib_ = memory_kib_;
         }
