@@ -13,6 +13,7 @@
 #include "queue/target_queue.hpp"
 #include "tcp/engine.hpp"
 #include "wire/frame.hpp"
+#include "wire/icmp.hpp"
 
 namespace flue::chimney {
 
@@ -129,6 +130,9 @@ class Chimney {
     /// it makes a difference.
     void note_fragment(ConnIndex index);
     [[nodiscard]] bool wants_fragments() const;
+
+    /// packet_too_big tells a connection what a router says of one of its segments.
+    void packet_too_big(Instant now, ConnIndex index, const wire::PacketTooBig& told);
 
     /// advance turns what happened since the last call into completions and events, and flushes the
     /// queues.

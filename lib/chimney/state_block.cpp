@@ -147,6 +147,7 @@ tcp::Parameters parameters_of(const flue_state& block) {
     parameters.ka_timeout_ms  = block.ka_timeout_ms;
     parameters.ka_interval_ms = block.ka_interval_ms;
     parameters.max_rt_ms      = block.max_rt_ms;
+    parameters.family         = static_cast<wire::Family>(block.family);
     return parameters;
 }
 
@@ -190,6 +191,13 @@ uint16_t payload_mss(wire::Family family, uint16_t path_mtu, uint16_t remote_mss
     const uint16_t ip_bytes = family == wire::Family::ipv6 ? ipv6_header_bytes : ipv4_header_bytes;
     const int room          = path_mtu - ip_bytes - tcp_header_bytes;
     return static_cast<uint16_t>(std::clamp<int>(room, 1, remote_mss));
+}
+
+uint16_t path_mtu_in_use(const wire::FlowHeader& flow, uint16_t mss) {
+    const wire::Family family = flow.key.family;
+    const uint16_t ip_bytes = family == wire::Family::ipv6 ? ipv6_header_bytes : ipv4_header_bytes;
+    const bool has_learned  = mss < payload_mss(family, flow.path_mtu, flow.remote_mss);
+    return has_learned ? static_cast<uint16_t>(mss + ip_bytes + tcp_header_bytes) : flow.path_mtu;
 }
 
 bool is_sound(const flue_state& block) {
@@ -247,7 +255,7 @@ void write_constant_and_cached(const wire::FlowHeader& flow,
     block.ttl            = flow.ttl;
     block.tos            = flow.tos;
     block.flow_label     = flow.flow_label;
-    block.path_mtu       = flow.path_mtu;
+    block.path_mtu       = path_mtu_in_use(flow, parameters.mss);
     block.remote_mss     = flow.remote_mss;
     block.congestion     = static_cast<uint8_t>(parameters.congestion);
     block.rcv_wnd_max    = parameters.rcv_wnd_max;

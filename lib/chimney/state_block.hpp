@@ -43,6 +43,10 @@ void write_constant_and_cached(const wire::FlowHeader& flow,
 /// payload_mss returns min(path MTU - headers, remote MSS), options not taken off.
 uint16_t payload_mss(wire::Family family, uint16_t path_mtu, uint16_t remote_mss);
 
+/// path_mtu_in_use returns the flow's path MTU, or a smaller one that `mss`, the engine's, comes
+/// from: the path has taught it.
+uint16_t path_mtu_in_use(const wire::FlowHeader& flow, uint16_t mss);
+
 /// path_mtu_min returns what every path of the family lets through.  RFC 791, RFC 8200 §5
 constexpr uint16_t path_mtu_min(wire::Family family) {
     return family == wire::Family::ipv6 ? 1280 : 68;

@@ -142,4 +142,16 @@ void Chimney::Impl::stop_sending(ConnIndex index) {
     }
 }
 
+/// While a flow is held its segments are the kernel's, which hears of it too.
+void Chimney::packet_too_big(Instant now, ConnIndex index, const wire::PacketTooBig& told) {
+    Impl& impl = *impl_;
+    if (index >= impl.connections.capacity() ||
+        impl.connections[index].state == OffloadState::held) {
+        return;
+    }
+    const wire::FlowHeader& flow = impl.flows[index];
+    const uint16_t mss           = payload_mss(flow.key.family, told.next_hop_mtu, flow.remote_mss);
+    impl.engine.packet_too_big(now, index, told.seq, mss);
+}
+
 }  // namespace flue::chimney

@@ -11,6 +11,7 @@
 #include "target/frame_builder.hpp"
 #include "target/tcp_stats.hpp"
 #include "target/tx_queue.hpp"
+#include "wire/icmp.hpp"
 
 struct rte_mbuf;
 
@@ -47,6 +48,8 @@ struct WorkerCounters {
     uint64_t ip_options     = 0;
     uint64_t malformed      = 0;
     uint64_t bad_checksum   = 0;
+    uint64_t too_big        = 0;  ///< ICMP about segments of connections here
+    uint64_t too_big_lost   = 0;  ///< the lane to the owner's worker was full
     uint64_t unknown_flow   = 0;  ///< TCP of nobody here
     uint64_t passed_on      = 0;  ///< given to the worker that owns the flow
     uint64_t passed_on_lost = 0;
@@ -98,12 +101,13 @@ struct WorkerSnapshot {
 
 /// Rings of one worker, each with one producer and one consumer.
 struct Lanes {
-    queue::Ring<rte_mbuf*> inbound;          ///< worker 0 -> this: received frames of its flows
-    queue::Ring<rte_mbuf*> outbound;         ///< this -> worker 0: frames to send
-    queue::Ring<tcp::ItemIndex> freed;       ///< worker 0 -> this: items of frames it has sent
-    queue::Ring<ControlMessage> requests;    ///< control -> this
-    queue::Ring<ControlMessage> replies;     ///< this -> control
-    queue::Ring<WorkerSnapshot*> snapshots;  ///< telemetry -> this
+    queue::Ring<rte_mbuf*> inbound;           ///< worker 0 -> this: received frames of its flows
+    queue::Ring<rte_mbuf*> outbound;          ///< this -> worker 0: frames to send
+    queue::Ring<wire::PacketTooBig> too_big;  ///< worker 0 -> this: of its flows
+    queue::Ring<tcp::ItemIndex> freed;        ///< worker 0 -> this: items of frames it has sent
+    queue::Ring<ControlMessage> requests;     ///< control -> this
+    queue::Ring<ControlMessage> replies;      ///< this -> control
+    queue::Ring<WorkerSnapshot*> snapshots;   ///< telemetry -> this
 };
 
 }  // namespace flue::target

@@ -178,7 +178,9 @@ bool Target::make_lanes() {
             // the ports.
             lanes.freed = queue::Ring<tcp::ItemIndex>{
                 make_ring("freed", worker, sizeof(tcp::ItemIndex), std::bit_ceil(tx_mbufs() + 1))};
-            made = made && lanes.freed.get() != nullptr;
+            lanes.too_big = queue::Ring<wire::PacketTooBig>{
+                make_ring("too_big", worker, sizeof(wire::PacketTooBig), lane_messages)};
+            made = made && lanes.freed.get() != nullptr && lanes.too_big.get() != nullptr;
         }
         if (with_relays && worker != 0) {
             lanes.inbound =

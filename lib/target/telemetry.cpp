@@ -205,6 +205,8 @@ void add_frames(Sums& sums, const WorkerSnapshot& snapshot) {
     sums.add("rx_ip_options", snapshot.worker.ip_options);
     sums.add("rx_malformed", snapshot.worker.malformed);
     sums.add("rx_bad_checksum", snapshot.worker.bad_checksum);
+    sums.add("rx_too_big", snapshot.worker.too_big);
+    sums.add("rx_too_big_lost", snapshot.worker.too_big_lost);
     sums.add("rx_unknown_flow", snapshot.worker.unknown_flow);
     sums.add("rx_passed_on", snapshot.worker.passed_on);
     sums.add("rx_passed_on_lost", snapshot.worker.passed_on_lost);
@@ -253,6 +255,10 @@ void add_offload(Sums& sums, const WorkerSnapshot& snapshot) {
     sums.add("duplicates_received", snapshot.engine.duplicates_received);
     sums.add("chunks_evicted", snapshot.engine.chunks_evicted);
     sums.add("congestion_marks", snapshot.engine.congestion_marks);
+    sums.add("too_big_heeded", snapshot.engine.too_big_heeded);
+    sums.add("too_big_known", snapshot.engine.too_big_known);
+    sums.add("too_big_refused", snapshot.engine.too_big_refused);
+    sums.add("black_holes", snapshot.engine.black_holes);
     sums.add("challenge_acks", snapshot.engine.challenge_acks);
     sums.add("busy_cycles", snapshot.worker.busy_cycles);
     sums.add("idle_cycles", snapshot.worker.idle_cycles);

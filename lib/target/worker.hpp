@@ -127,6 +127,9 @@ class Worker final : public chimney::Environment, private ItemReferences {
     void receive(Side& side, std::span<rte_mbuf* const> packets, bool distribute);
     [[nodiscard]] bool parse(Side& side, rte_mbuf* packet, wire::Frame& frame);
     void note_fragment(std::span<const std::byte> bytes);
+    void note_too_big(const rte_mbuf* packet);
+    void take_too_big();
+    [[nodiscard]] bool heed(const wire::PacketTooBig& told);
     void pass_on(uint16_t owner, std::span<rte_mbuf* const> packet);
     void look_up();
     void deliver(Side& side, tcp::ConnIndex index, rte_mbuf* packet, const wire::Frame& frame);

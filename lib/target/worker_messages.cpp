@@ -17,6 +17,7 @@ uint32_t Worker::take_messages() {
     builder_.collect();
     answer_losses();
     answer_snapshots();
+    take_too_big();
     std::array<ControlMessage, 8> messages;
     const uint32_t room                  = std::min<uint32_t>(answer_room(), messages.size());
     queue::Ring<ControlMessage> requests = parts_.lanes[parts_.index].requests;

@@ -3,6 +3,7 @@
 
 #include "base/assert.hpp"
 #include "target/worker.hpp"
+#include "wire/icmp.hpp"
 
 namespace flue::target {
 
@@ -67,6 +68,7 @@ void Worker::receive(Side& side, std::span<rte_mbuf* const> packets, bool distri
         }
         wire::Frame& frame = burst_->frames[burst_->count];
         if (!parse(side, packets[i], frame)) {
+            note_too_big(packets[i]);
             side.exceptions.to_kernel(packets[i]);
             continue;
         }
@@ -125,6 +127,40 @@ void Worker::note_fragment(std::span<const std::byte> bytes) {
     if (const auto index = key ? flows_.find(*key) : std::nullopt) {
         chimney_->note_fragment(*index);
     }
+}
+
+/// ICMP comes to worker 0, for RSS hashes TCP only; where a port sends it elsewhere, timeouts tell
+/// the connection in the end.
+void Worker::note_too_big(const rte_mbuf* packet) {
+    const auto told = wire::parse_packet_too_big(
+        {rte_pktmbuf_mtod(packet, const std::byte*), rte_pktmbuf_data_len(packet)});
+    if (!told || heed(*told) || parts_.index != 0) {
+        return;
+    }
+    const uint16_t owner                 = parts_.steering->owner(told->key);
+    queue::Ring<wire::PacketTooBig> lane = parts_.lanes[owner].too_big;
+    if (lane.get() != nullptr && lane.enqueue({&*told, 1}) == 0) {
+        ++counters_.too_big_lost;
+    }
+}
+
+/// What worker 0 was told of connections here.
+void Worker::take_too_big() {
+    queue::Ring<wire::PacketTooBig> lane = parts_.lanes[parts_.index].too_big;
+    std::array<wire::PacketTooBig, 8> told;
+    const uint32_t count = lane.get() == nullptr ? 0 : lane.dequeue(told);
+    for (const wire::PacketTooBig& message : std::span{told}.first(count)) {
+        (void)heed(message);
+    }
+}
+
+bool Worker::heed(const wire::PacketTooBig& told) {
+    const auto index = flows_.find(told.key);
+    if (index) {
+        ++counters_.too_big;
+        chimney_->packet_too_big(now_, *index, told);
+    }
+    return index.has_value();
 }
 
 void Worker::pass_on(uint16_t owner, std::span<rte_mbuf* const> packet) {

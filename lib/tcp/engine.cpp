@@ -220,6 +220,11 @@ void Engine::update(Instant now, ConnIndex index, const Parameters& parameters, 
     impl_->update(impl_->at(index), parameters, flags);
 }
 
+bool Engine::packet_too_big(Instant now, ConnIndex index, Seq seq, uint16_t mss) {
+    impl_->clock(now);
+    return impl_->packet_too_big(impl_->at(index), seq, mss);
+}
+
 void Engine::snapshot(Instant now, ConnIndex index, Delegated& state) const {
     impl_->snapshot(now, index, state);
 }
@@ -384,7 +389,8 @@ Parameters Engine::parameters(ConnIndex index) const {
             .ka_timeout_ms  = c.cold.ka_timeout_ms,
             .ka_interval_ms = c.cold.ka_interval_ms,
             .max_rt_ms      = c.cold.max_rt_ms,
-            .group          = c.cold.group};
+            .group          = c.cold.group,
+            .family         = c.cold.family};
 }
 
 uint32_t Engine::transmit(Instant now, std::span<TxSegment> out) {

@@ -118,7 +118,8 @@ struct Parameters {
     uint32_t ka_timeout_ms  = 7'200'000;
     uint32_t ka_interval_ms = 75'000;
     uint32_t max_rt_ms      = 0;
-    uint8_t group           = 0;  ///< that counts it, below Engine::groups_max
+    uint8_t group           = 0;                   ///< that counts it, below Engine::groups_max
+    wire::Family family     = wire::Family::ipv4;  ///< what an MSS may be learned to be at least
 };
 
 /// What an update does beside changing values.
@@ -163,6 +164,13 @@ class Engine {
     /// Segments cut from now on, retransmissions too, obey the mss.  In any state.
     void update(Instant now, ConnIndex index, const Parameters& parameters, uint8_t flags);
 
+    /// packet_too_big says that, as a router has it, the segment at `seq` was too large for its
+    /// path and that `mss` would do.  Only if it is in flight, and `mss` not implausibly small, is
+    /// it believed: the connection sends it again in smaller segments, with cwnd as it was. What
+    /// update says of the mss later replaces it, unless it says what it said before. Returns
+    /// whether the mss was lowered.  Spec: RFC 1191, RFC 8201, RFC 5927 §4.1
+    bool packet_too_big(Instant now, ConnIndex index, Seq seq, uint16_t mss);
+
     /// snapshot writes the delegated state as of now and changes nothing.
     void snapshot(Instant now, ConnIndex index, Delegated& state) const;
 
@@ -174,7 +182,7 @@ class Engine {
     void prefetch(ConnIndex index) const;
 
     [[nodiscard]] State state(ConnIndex index) const;
-    /// parameters returns what adopt was given.
+    /// parameters returns what adopt was given, with the mss that is in use.
     [[nodiscard]] Parameters parameters(ConnIndex index) const;
     [[nodiscard]] UploadReason upload_reason(ConnIndex index) const;
     /// snd_una moves when the peer acknowledges something new.
@@ -311,6 +319,10 @@ class Engine {
         uint64_t duplicates_received = 0;  ///< text that was here already: D-SACKs out with SACK
         uint64_t chunks_evicted      = 0;  ///< far data out of order that made room for nearer
         uint64_t challenge_acks      = 0;
+        uint64_t too_big_heeded      = 0;  ///< packet_too_big: the mss was lowered
+        uint64_t too_big_known       = 0;  ///< it was low enough
+        uint64_t too_big_refused = 0;  ///< nothing of the kind is in flight, or too small an mss
+        uint64_t black_holes     = 0;  ///< full segments vanished: smaller ones are tried
         std::array<uint64_t, drop_count> drops{};
     };
 

@@ -138,6 +138,7 @@ Engine::Refusal Engine::Impl::adopt(ConnIndex index,
     cold.ka_interval_ms = std::min(parameters.ka_interval_ms, timer_ms_max);
     cold.ka_probe_count = parameters.ka_probe_count;
     cold.group          = parameters.group;
+    cold.family         = parameters.family;
     cold.challenge_time = tick - timer_ms_max;
     c.cold              = cold;
     group_of(c).established += counts_as_established(tcb.state) ? 1u : 0u;

@@ -125,9 +125,17 @@ struct Engine::Impl {
 
     // ------------------------------------------------ update.cpp
     void update(Conn c, const Parameters& parameters, uint8_t flags);
-    void update_mss(Conn c, uint16_t mss);
     void update_keep_alive(Conn c, const Parameters& parameters, bool restart);
     void update_window(Conn c, uint32_t rcv_wnd_max, bool tell);
+
+    // ------------------------------------------------ path_mtu.cpp
+    bool packet_too_big(Conn c, Seq seq, uint16_t mss);
+    void set_mss(Conn c, uint16_t mss);
+    void lower_mss(Conn c, uint16_t mss);
+    void update_mss(Conn c, uint16_t mss);
+    void send_again_smaller(Conn c);
+    bool step_down_mss(Conn c);
+    void end_mss_trial(Conn c);
 
     // ------------------------------------------------ invariants.cpp
     void check_invariants(ConnIndex index) const;

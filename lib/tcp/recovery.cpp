@@ -136,6 +136,7 @@ void Engine::Impl::leave_recovery(Conn c) {
         c.know().sacked_bytes = 0;
         count_fates(c);
     }
+    end_mss_trial(c);
 }
 
 /// Proportional Rate Reduction.  Spec: RFC 6937 §3, with the safe bound of RFC 9937 §6
@@ -252,6 +253,7 @@ void Engine::Impl::retransmit_timed_out(Conn c) {
         return;
     }
     ++counters.timeouts;
+    step_down_mss(c);
     TcbLoss& loss    = c.know();
     const bool first = tcb.retransmit_count == 0;
     const bool fresh = first && !tcb.is(flag_recovery) && !tcb.is(flag_timeout);

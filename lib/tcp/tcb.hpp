@@ -206,16 +206,21 @@ struct alignas(64) TcbCold {
     uint32_t ka_timeout_ms    = 0;
     uint32_t ka_interval_ms   = 0;
     uint32_t challenge_time   = 0;  ///< of the last answer that is limited in rate
-    uint32_t retransmits      = 0;  ///< segments sent again, all together
+    uint16_t retransmits      = 0;  ///< segments sent again, all together
+    uint16_t trial_mss        = 0;  ///< MssTrial::lowered: that is to be tried once more
     uint16_t reassembly_count = 0;
     uint8_t ka_probe_count    = 0;
     uint8_t ka_unanswered     = 0;
     uint8_t backoff           = 0;  ///< doublings of the timer.  RFC 6298 (5.5)
     uint8_t upload_reason     = 0;  ///< UploadReason
     uint8_t group             = 0;  ///< Parameters::group
+    wire::Family family       = wire::Family::ipv4;
 };
 
 static_assert(sizeof(TcbCold) == 64);
+
+/// Whether segments vanish for their size: smaller ones are tried, then large ones once more.
+enum class MssTrial : uint8_t { none, lowered, raised };
 
 /// TcbLoss is what loss recovery and congestion avoidance remember.  Nothing of it is read before
 /// know() has written it: a connection that never lost anything has it untouched.
@@ -239,12 +244,15 @@ struct alignas(64) TcbLoss {
     uint8_t reorder_steps;   ///< RACK.reo_wnd_mult
     uint8_t reorder_persist;
 
-    bool reordering_seen;
-    bool tail_probe_again;  ///< the probe was sent before
-    bool frto_new_data;     ///< RFC 5682 step 2b: new data goes out before what may be lost
-    bool frto_sent;         ///< and has gone
-    bool ecn_reacted;       ///< ecn_end means something
-    uint32_t paced_tick;    ///< of which paced_bytes are
+    bool reordering_seen : 1;
+    bool tail_probe_again : 1;  ///< the probe was sent before
+    bool frto_new_data : 1;     ///< RFC 5682 step 2b: new data goes out before what may be lost
+    bool frto_sent : 1;         ///< and has gone
+    bool ecn_reacted : 1;       ///< ecn_end means something
+    MssTrial mss_trial;
+    uint16_t mss_told;    ///< the host's, while the path has taught a smaller one.  0 = it has not
+    Seq trial_end;        ///< MssTrial::raised: large segments have got through from here on
+    uint32_t paced_tick;  ///< of which paced_bytes are
     uint32_t paced_bytes;
     Seq dsack_start;  ///< the duplicate to be reported
     Seq dsack_end;

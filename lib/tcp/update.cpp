@@ -22,13 +22,6 @@ void Engine::Impl::update(Conn c, const Parameters& parameters, uint8_t flags) {
     }
 }
 
-void Engine::Impl::update_mss(Conn c, uint16_t mss) {
-    Tcb& tcb     = c.tcb;
-    tcb.mss      = std::max(mss, mss_min);
-    tcb.cwnd     = std::max(tcb.cwnd, tcb.smss());
-    tcb.ssthresh = std::max(tcb.ssthresh, 2 * tcb.smss());
-}
-
 void Engine::Impl::update_keep_alive(Conn c, const Parameters& parameters, bool restart) {
     Tcb& tcb                  = c.tcb;
     TcbCold& cold             = c.cold;

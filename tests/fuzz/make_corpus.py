@@ -71,7 +71,7 @@ def options():
 # --------------------------------------------------------------------------------------- segments
 
 SEGMENT, TRANSMIT, TIME, POST, CONSUME, TAKE_BACK = (2 * step for step in (0, 4, 6, 7, 8, 9))
-HAND_OVER, ABORT, STOP, FORGO, FORGET, NOTICES = (2 * step for step in (10, 11, 12, 13, 14, 15))
+HAND_OVER, ABORT, STOP, FORGO, FORGET, NOTICES, TOO_BIG = (2 * step for step in range(10, 17))
 ESTABLISHED, CLOSE_WAIT, FIN_WAIT_1, FIN_WAIT_2, CLOSING, LAST_ACK = 0, 2, 3, 4, 5, 6
 FIN = 0x20
 ALL = 7  # of a batch
@@ -98,6 +98,9 @@ def segments():
     yield "loss-and-timeout", adopted() + send + bytes([TIME, 4, TRANSMIT, ALL]) + ack
     duplicates = 3 * segment(ACK_UNA, 0)
     yield "fast-retransmit", adopted(flags=2) + 3 * send + duplicates + bytes([TRANSMIT, ALL]) + ack
+    yield "too-big", adopted(flags=2) + send + bytes([TOO_BIG, 0, 0, 0, TRANSMIT, ALL]) + ack
+    yield "too-big-recovering", adopted() + 3 * send + duplicates + bytes(
+        [TRANSMIT, ALL, TOO_BIG, 2, 0, 0, TRANSMIT, ALL]) + ack
     hole = segment(3, 4)
     yield "out-of-order", adopted(flags=2) + hole + bytes([TRANSMIT, ALL]) + data + data + read
     yield "close-first", adopted() + send_fin + ack + segment(FIN, 0) + bytes([TIME, 5])

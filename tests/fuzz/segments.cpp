@@ -43,7 +43,6 @@ struct Connection {
     bool may_fin    = false;
     bool stopped    = false;
     uint32_t aborts = 0;
-    uint32_t resets = 0;
 };
 
 class Script {
@@ -66,7 +65,7 @@ class Script {
   private:
     void act() {
         conn_               = in_.byte();
-        const uint32_t what = (conn_ >> 1) % 16;
+        const uint32_t what = (conn_ >> 1) % 17;
         conn_ &= 1;
         if (!connections_[conn_].in_use) {
             return what < 12 ? adopt() : pass_time();
@@ -99,8 +98,10 @@ class Script {
                 return forgo();
             case 14:
                 return forget();
-            default:
+            case 15:
                 return notices();
+            default:
+                return too_big();
         }
     }
 
@@ -196,7 +197,7 @@ class Script {
     /// Spec: R78, RFC 9293 §3.8.6
     void check_sent(const TxSegment& tx, const Delegated& before, Connection& connection) {
         if ((tx.tcp.flags & wire::tcp_rst) != 0) {
-            FLUE_ASSERT(++connection.resets <= connection.aborts);
+            FLUE_ASSERT(connection.aborts > 0);  // repeated for a peer that could not take it
             FLUE_ASSERT(tx.payload_bytes == 0);
             return;
         }
@@ -218,6 +219,18 @@ class Script {
         FLUE_ASSERT(length == 0 || tx.tcp.seq + length <= edge + (length == 1 ? 1 : 0));
         FLUE_ASSERT(tx.tcp.sack_count <= (parameters_[tx.conn].sack ? wire::sack_ranges_max : 0));
         FLUE_ASSERT(tx.tcp.has_timestamps == parameters_[tx.conn].timestamps);
+    }
+
+    void too_big() {
+        Delegated s;
+        engine_.snapshot(now_, conn_, s);
+        const uint16_t mss    = in_.pick<uint16_t>({512, 511, 536, 1220, 1400, 1, UINT16_MAX});
+        const uint16_t before = engine_.parameters(conn_).mss;
+        const Seq seq         = in_.pick({s.snd_una, s.snd_max}) + 40 * in_.near();
+        const bool heeded     = engine_.packet_too_big(now_, conn_, seq, mss);
+        const uint16_t after  = engine_.parameters(conn_).mss;
+        FLUE_ASSERT(heeded ? after == mss && mss < before && mss >= 512 : after == before);
+        FLUE_ASSERT(!heeded || (s.snd_una <= seq && seq < s.snd_max));
     }
 
     void pass_time() {

@@ -120,6 +120,73 @@ TEST(UpdateRequest, R29_the_peer_is_told_of_a_larger_window) {
     EXPECT_EQ(update(world, conn, block), FLUE_TCP_RCV_WINDOW);
 }
 
+// ---------------------------------------------------------------- what the path teaches
+
+namespace {
+
+/// A router's word that the segment at `seq` of the connection needs this MTU.
+void too_big(World& world, flue_conn conn, uint32_t seq, uint16_t mtu) {
+    const auto index = static_cast<ConnIndex>(conn & 0xffffff);
+    ASSERT_LT(index, 8u);
+    world.chimney().packet_too_big(
+        world.now, index, {.key = {}, .seq = Seq{seq}, .next_hop_mtu = mtu});
+    world.run();
+}
+
+}  // namespace
+
+TEST(PathMtu, R32_what_a_router_says_is_heeded_and_shown_by_query) {
+    World world;
+    const flue_conn conn = world.offload();
+    send(world, conn, std::string(2000, 'x'));
+    world.take_sent();
+    too_big(world, conn, World::snd_nxt, 540 + 160);
+    const auto sent = world.take_sent();
+    ASSERT_EQ(sent.size(), 4u);
+    EXPECT_EQ(sent[0].tcp.seq, Seq{World::snd_nxt});
+    EXPECT_EQ(sent[0].payload.size(), 660u);
+    EXPECT_EQ(query(world, conn).path_mtu, 700);
+    too_big(world, conn, World::snd_nxt, 0);
+    too_big(world, conn, World::snd_nxt, 551);
+    too_big(world, conn, World::snd_nxt - 1, 600);
+    EXPECT_EQ(query(world, conn).path_mtu, 700);
+    EXPECT_EQ(world.chimney().engine().counters().too_big_refused, 3u);
+}
+
+TEST(PathMtu, R10_is_not_given_back_by_terminate) {
+    World world;
+    const flue_conn conn = world.offload();
+    send(world, conn, std::string(2000, 'x'));
+    too_big(world, conn, World::snd_nxt, 700);
+    world.put_state(World::state());
+    terminate(world, conn);
+    EXPECT_EQ(world.region_state().path_mtu, 1500);
+}
+
+TEST(PathMtu, R28_host_that_says_the_same_again_leaves_it_another_word_replaces_it) {
+    World world;
+    const flue_conn conn = world.offload();
+    send(world, conn, std::string(2000, 'x'));
+    too_big(world, conn, World::snd_nxt, 700);
+    flue_state block = World::state();
+    block.ttl        = 9;
+    ASSERT_EQ(update(world, conn, block), FLUE_SUCCESS);
+    EXPECT_EQ(query(world, conn).path_mtu, 700);
+    block.path_mtu = 1400;
+    ASSERT_EQ(update(world, conn, block), FLUE_SUCCESS);
+    EXPECT_EQ(query(world, conn).path_mtu, 1400);
+}
+
+TEST(PathMtu, held_connection_and_record_are_told_in_vain) {
+    World world;
+    const flue_conn conn = world.offload();
+    world.put_state(World::state());
+    world.post_and_run(world.terminate_request(conn, 2, FLUE_WR_KEEP_HELD));
+    too_big(world, conn, World::snd_nxt, 700);
+    world.chimney().packet_too_big(world.now, 8 + 3, {});
+    EXPECT_EQ(world.chimney().engine().counters().too_big_refused, 0u);
+}
+
 TEST(UpdateRequest, R30_max_rt_restart_zeroes_total_rt) {
     World world;
     const flue_conn conn = world.offload();
