@@ -276,7 +276,7 @@ struct flue_state {
 
     /* cached */
     uint8_t next_hop_mac[6];
-    uint16_t path_mtu; /* bytes of IP packet; at least 68, IPv6 1280 */
+    uint16_t path_mtu; /* bytes of IP packet; at least 68, IPv6 1280.  QUERY: what is in use, if the path takes less */
     uint8_t cached_flags; /* enum flue_cached_flag */
     uint8_t ttl;          /* or hop limit; not 0 */
     uint8_t tos;          /* or traffic class; the two low bits, the ECN field, are the target's */

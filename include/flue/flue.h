@@ -170,6 +170,11 @@ struct flue_hq;      /* a host queue */
  * Who may  A session may claim a connection whose socket it has shown (flue_claim; flue_socket_offload does), or any, if
  *          flued was told so of its user (--raw-uid); in both cases only local addresses that --allow-claim names.
  *
+ * Path MTU is watched by the target: what routers say of segments in flight (ICMP, which the kernel gets too) lowers it at
+ *          once; full segments that time out twice are tried smaller, and if that helps once more as large as before.
+ *          QUERY shows what is in use.  Only the host makes it larger again: an UPDATE of the connection, or of its path,
+ *          with another path_mtu than the host's last replaces what was learned; one with the same leaves it.
+ *
  * TIME-WAIT is the host's: entering it asks for the upload.  With FLUE_WR_KEEP_TIME_WAIT at OFFLOAD a TERMINATE in
  *          TIME-WAIT leaves a small record with the target, which answers late FINs for 2MSL (flued --time-wait-ms).
  */
