@@ -293,7 +293,7 @@ class Play {
 
     void set(const std::string& word) {
         const auto [key, value] = split(word);
-        const auto flag         = [&](bool& to) { to = value.empty() || value == "1"; };
+        const auto flag = [&value = value](bool& to) { to = value.empty() || value == "1"; };
         if (key == "state") {
             state_.state = state_names.at(value);
             return;
