@@ -276,6 +276,7 @@ class Play {
         state_.rttvar_us_x4                 = 10'000 * 4;
         state_.recover                      = local(0);
         state_.ts_time                      = 100'000;
+        state_.ts_recent                    = 1'000;
         parameters_.mss                     = 1'000;
         parameters_.rcv_wnd_max             = 50'000;
         parameters_.congestion              = tcp::CongestionControl::newreno;
@@ -291,9 +292,28 @@ class Play {
         engine_->check_invariants(conn);
     }
 
+    /// "sack", "sack=0"
+    bool set_flag(const std::string& key, const std::string& value) {
+        const std::map<std::string, bool*> flags{{"sack", &parameters_.sack},
+                                                 {"ts", &parameters_.timestamps},
+                                                 {"ecn", &parameters_.ecn},
+                                                 {"nagle", &parameters_.nagle},
+                                                 {"keepalive", &parameters_.keep_alive},
+                                                 {"pacing", &options_.pacing},
+                                                 {"recovery", &state_.recovery}};
+        const auto found = flags.find(key);
+        if (found == flags.end()) {
+            return false;
+        }
+        *found->second = value.empty() || value == "1";
+        return true;
+    }
+
     void set(const std::string& word) {
         const auto [key, value] = split(word);
-        const auto flag = [&value = value](bool& to) { to = value.empty() || value == "1"; };
+        if (set_flag(key, value)) {
+            return;
+        }
         if (key == "state") {
             state_.state = state_names.at(value);
             return;
@@ -302,33 +322,8 @@ class Play {
             parameters_.congestion = controls.at(value);
             return;
         }
-        if (key == "sack") {
-            flag(parameters_.sack);
-            return;
-        }
-        if (key == "ts") {
-            flag(parameters_.timestamps);
-            state_.ts_recent = 1'000;
-            return;
-        }
-        if (key == "ecn") {
-            flag(parameters_.ecn);
-            return;
-        }
-        if (key == "nagle") {
-            flag(parameters_.nagle);
-            return;
-        }
-        if (key == "keepalive") {
-            flag(parameters_.keep_alive);
-            return;
-        }
-        if (key == "pacing") {
-            flag(options_.pacing);
-            return;
-        }
-        if (key == "recovery") {
-            flag(state_.recovery);
+        if (key == "ipv6") {
+            parameters_.family = wire::Family::ipv6;
             return;
         }
         const auto n = number32(value);
@@ -527,6 +522,9 @@ class Play {
             engine_->stop(conn);
         } else if (verb == "moves") {
             move();
+        } else if (verb == "too_big") {
+            const auto mss = static_cast<uint16_t>(number32(words.at(3)));
+            engine_->packet_too_big(now_, conn, local(number32(words.at(2))), mss);
         } else if (verb == "read") {
             engine_->consume(now_, conn, number32(words.at(2)));
             std::array<tcp::ByteRef, 64> released;
@@ -620,6 +618,10 @@ class Play {
             {"resets_in", counters.resets_in},
             {"resets_out", counters.resets_out},
             {"challenges", counters.challenge_acks},
+            {"too_big_heeded", counters.too_big_heeded},
+            {"too_big_known", counters.too_big_known},
+            {"too_big_refused", counters.too_big_refused},
+            {"black_holes", counters.black_holes},
             {"again", counters.segments_retransmitted}};
         if (const auto found = figures.find(key); found != figures.end()) {
             compare(key, found->second, number(value));
