@@ -46,6 +46,12 @@ constexpr uint32_t cwnd_max = 1U << 30;
 /// slow_start grows cwnd by at most two segments an ACK.  Spec: RFC 3465 §2.2
 void slow_start(Tcb& tcb, uint32_t bytes);
 
+/// least_growth: what an ACK is worth in congestion avoidance however large the window is, and
+/// nothing where it was split: a peer must not make more of it by sending it in parts.
+[[nodiscard]] inline uint32_t least_growth(const Tcb& tcb, uint32_t bytes) {
+    return bytes >= tcb.smss() ? 1 : 0;
+}
+
 /// idled: nothing was sent for longer than a retransmission timeout.  Spec: RFC 5681 §4.1
 void idled(Tcb& tcb);
 

@@ -81,7 +81,7 @@ void grow_estimate(Memory& m, const Tcb& tcb, uint32_t bytes) {
     const uint64_t more =
         uint64_t{alpha} * tcb.smss() / 1'000 * std::min(bytes, tcb.cwnd) / tcb.cwnd;
     m.w_est = static_cast<uint32_t>(
-        std::min<uint64_t>(uint64_t{m.w_est} + std::max<uint64_t>(more, 1), cwnd_max));
+        std::min<uint64_t>(m.w_est + std::max<uint64_t>(more, least_growth(tcb, bytes)), cwnd_max));
 }
 
 /// RFC 9438 §4.2 to §4.5

@@ -9,7 +9,7 @@ namespace {
 /// RFC 5681 (3), by bytes: a segment each round trip.
 void acked(Tcb& tcb, TcbLoss& /*loss*/, const Acked& acked) {
     const uint64_t share = uint64_t{tcb.smss()} * std::min(acked.bytes, tcb.cwnd) / tcb.cwnd;
-    const uint32_t more  = std::max(static_cast<uint32_t>(share), 1U);
+    const uint32_t more  = std::max(static_cast<uint32_t>(share), least_growth(tcb, acked.bytes));
     tcb.cwnd             = std::min(tcb.cwnd + more, cwnd_max);
 }
 

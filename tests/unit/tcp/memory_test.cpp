@@ -216,6 +216,30 @@ TEST(AckAttack, splitting_an_ack_into_bytes_gains_nothing) {
     EXPECT_LE(split.engine.info(Rig::conn).cwnd, 12'000u);
 }
 
+TEST(AckAttack, splitting_an_ack_gains_nothing_in_congestion_avoidance) {
+    for (const auto control :
+         {CongestionControl::newreno, CongestionControl::cubic, CongestionControl::dctcp}) {
+        Rig whole;
+        Rig split;
+        for (Rig* rig : {&whole, &split}) {
+            rig->parameters.congestion = control;
+            rig->parameters.ecn        = true;
+            rig->state.ssthresh        = 10 * Rig::mss;
+            rig->reach(established);
+            rig->post(100'000);
+            rig->sent();
+        }
+        for (uint32_t at = 1; at <= 2'000; ++at) {
+            split.ack(at);
+        }
+        whole.ack(1'000);
+        whole.ack(2'000);
+        EXPECT_GT(whole.engine.info(Rig::conn).cwnd, 10'000u);
+        EXPECT_LE(split.engine.info(Rig::conn).cwnd, whole.engine.info(Rig::conn).cwnd)
+            << "RFC 3465 §2.1, control " << static_cast<uint32_t>(control);
+    }
+}
+
 TEST(AckAttack, one_ack_of_many_segments_is_worth_two) {
     Rig rig;
     rig.reach(established);
