@@ -22,8 +22,8 @@
 /// Random connections between a running target and the kernel for as long as is wanted, over a wire
 /// that loses 1 % and reorders some.  Plans come from a seed and the connection's number.
 ///
-/// They are made in generations, each a session of its own that ends with all of them finished, or
-/// with some abandoned for the target to drain.  Then nothing may be in use that was not before the
+/// They are made in generations, each a session of its own that ends with some abandoned for the
+/// target to drain.  Then nothing may be in use that was not before the
 /// first one, and the target may have no more memory than after it.
 namespace flue::peers {
 
@@ -34,6 +34,7 @@ using Clock                         = std::chrono::steady_clock;
 
 constexpr uint32_t width            = 12;  ///< connections at a time
 constexpr uint32_t generation       = 150;
+constexpr uint32_t abandoned        = 4;  ///< of each generation, beside these
 constexpr uint32_t bytes_log2_max   = 21;
 constexpr uint64_t memory_slack_kib = 1024;
 constexpr unsigned complaints_max   = 20;
@@ -44,11 +45,11 @@ constexpr std::array controls{"cubic", "reno", "bbr"};
 constexpr std::array ending_names{"closes_first", "closes_last", "aborts", "is_aborted"};
 
 struct Plan {
-    uint64_t number       = 0;
-    bool ipv6             = false;
-    bool remote_connects  = false;
-    bool may_be_abandoned = false;
-    const char* control   = nullptr;
+    uint64_t number      = 0;
+    bool ipv6            = false;
+    bool remote_connects = false;
+    bool abandoned       = false;  ///< its host leaves right behind the hand-over
+    const char* control  = nullptr;
     HostPlan host;
     e2e::PeerPlan peer;
 };
@@ -94,9 +95,17 @@ Plan plan_of(uint64_t seed, uint64_t number) {
         plan.host.bytes_to_send += 1;
     }
     plan.peer.close_first = plan.host.ending == Ending::closes_last;
-    // Data that comes for a host that is gone is answered with an RST.
-    plan.may_be_abandoned =
-        plan.host.ending == Ending::closes_first && plan.peer.bytes_to_send == 0;
+    return plan;
+}
+
+/// Nothing is sent to a host that leaves: data for it would be answered with an RST.
+Plan abandoned_plan_of(uint64_t seed, uint64_t number) {
+    Plan plan               = plan_of(seed, number);
+    plan.abandoned          = true;
+    plan.host.ending        = Ending::closes_first;
+    plan.peer.bytes_to_send = 0;
+    plan.peer.abort         = false;
+    plan.peer.close_first   = false;
     return plan;
 }
 
@@ -106,7 +115,8 @@ std::string describe(const Plan& plan) {
         << ending_names[static_cast<size_t>(plan.host.ending)] << ", " << plan.host.bytes_to_send
         << " bytes from the host, " << plan.host.kernel_bytes << " of them from its kernel, "
         << plan.peer.bytes_to_send << " to it, window " << plan.host.rcv_wnd_max << ", "
-        << (plan.remote_connects ? "accepted, " : "connected, ") << plan.control << ")";
+        << (plan.remote_connects ? "accepted, " : "connected, ")
+        << (plan.abandoned ? "abandoned, " : "") << plan.control << ")";
     return out.str();
 }
 
@@ -138,6 +148,13 @@ uint64_t memory_kib(const e2e::Rig& rig) {
     return sum + heap.at("Alloc_size").get<uint64_t>() / 1024;
 }
 
+/// In TIME-WAIT nothing leaks, but it should not take a minute to see that.
+testbed::FluedOptions target() {
+    testbed::FluedOptions options = modest_target();
+    options.flued_options.insert(options.flued_options.end(), {"--time-wait-ms", "100"});
+    return options;
+}
+
 uint64_t distance(uint64_t a, uint64_t b) {
     return a > b ? a - b : b - a;
 }
@@ -148,7 +165,10 @@ class Soak {
   public:
     /// With `only`, all connections are planned as that one.
     Soak(uint64_t seed, std::optional<uint64_t> only)
-        : seed_(seed), only_(only), rig_({.distant = true, .seed = seed}), base_(rig_.usage()) {
+        : seed_(seed),
+          only_(only),
+          rig_({.distant = true, .seed = seed}, target()),
+          base_(rig_.usage()) {
         rig_.bottle().link().set(wire);
     }
 
@@ -163,7 +183,7 @@ class Soak {
     };
 
     void run_generation();
-    void start(Fleet& fleet);
+    void start(Fleet& fleet, const Plan& plan);
     void reap(Fleet& fleet);
     void finish(Fleet& fleet, Active& active);
     void check(const Plan& plan, const HostResult* mine, const e2e::KernelPeer::Result& theirs);
@@ -234,26 +254,25 @@ void Soak::run_generation() {
             fleet->turn(10);
             reap(*fleet);
         }
-        start(*fleet);
+        start(*fleet, plan_of(seed_, only_.value_or(connections_)));
         fleet->turn(0);
         reap(*fleet);
     }
     for (auto& active : active_) {
-        if (!active.plan.may_be_abandoned) {
-            finish(*fleet, active);
-        }
+        finish(*fleet, active);
+    }
+    active_.clear();
+    for (uint32_t i = 0; i < abandoned; ++i) {
+        start(*fleet, abandoned_plan_of(seed_, connections_));
     }
     fleet.reset();
     for (auto& active : active_) {
-        if (active.peer != nullptr) {
-            check(active.plan, nullptr, active.peer->finish());
-        }
+        check(active.plan, nullptr, active.peer->finish());
     }
     active_.clear();
 }
 
-void Soak::start(Fleet& fleet) {
-    const Plan plan = plan_of(seed_, only_.value_or(connections_));
+void Soak::start(Fleet& fleet, const Plan& plan) {
     ++connections_;
     active_.push_back(attempt(plan, [&]() -> Active {
         auto pair = e2e::connect_pair(rig_.bottle().host(),
