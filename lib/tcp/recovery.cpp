@@ -63,6 +63,9 @@ void Engine::Impl::recover_after_ack(Conn c, Delivery& d) {
     }
     const bool reduced = tcb.has(loss_tail_probe) && tail_probe_ack(c, d);
     const bool over    = !open && tcb.snd_una >= c.cold.recover;
+    if (over && tcb.is(flag_timeout)) {
+        grow_window(c, d);  // the last ACK of the repair is slow start's, too
+    }
     if (over) {
         leave_recovery(c);
     }
@@ -174,7 +177,8 @@ void Engine::Impl::grow_window(Conn c, const Delivery& d) {
         return;
     }
     if (tcb.cwnd < tcb.ssthresh) {
-        congestion::slow_start(tcb, d.acked);
+        // An ACK of the repair may be of data that had arrived before the timeout.  RFC 3465 §2.3
+        congestion::slow_start(tcb, tcb.is(flag_timeout) ? std::min(d.acked, tcb.smss()) : d.acked);
     } else {
         congestion::control_of(tcb).acked(tcb, c.know(), {.bytes = d.acked, .now_ms = tick});
     }
