@@ -20,11 +20,11 @@ constexpr uint16_t mss_floor(wire::Family family) {
     return family == wire::Family::ipv6 ? 1220 : 512;
 }
 
-/// What is tried next when segments of `mss` vanish; not less than `mss` = nothing is.
-constexpr uint16_t mss_below(uint16_t mss, wire::Family family) {
+/// What is tried next when `bytes` of payload vanish; not less than that = nothing is.
+constexpr uint16_t mss_below(uint32_t bytes, wire::Family family) {
     const uint16_t floor = mss_floor(family);
     const uint16_t base  = std::max(mss_base, floor);
-    return mss > base ? base : floor;
+    return bytes > base ? base : floor;
 }
 
 }  // namespace
@@ -88,13 +88,14 @@ void Engine::Impl::send_again_smaller(Conn c) {
     start_retransmit_timer(c);
 }
 
-/// Full segments have timed out twice in a row: perhaps it is their size.  If smaller ones get
+/// Large segments have timed out twice in a row: perhaps it is their size.  If smaller ones get
 /// through, end_mss_trial tries the size once more, since any path that was down for a while looks
 /// the same; if that fails too, the smaller size stays.  Before what timed out is sent again.
 bool Engine::Impl::step_down_mss(Conn c) {
-    Tcb& tcb           = c.tcb;
-    const uint16_t mss = mss_below(tcb.mss, c.cold.family);
-    if (tcb.retransmit_count == 0 || mss >= tcb.mss || tcb.flight_size() < tcb.smss()) {
+    Tcb& tcb               = c.tcb;
+    const uint32_t segment = std::min(tcb.smss(), tcb.flight_size()) + (tcb.mss - tcb.smss());
+    const uint16_t mss     = mss_below(segment, c.cold.family);
+    if (tcb.retransmit_count == 0 || mss >= segment) {
         return false;
     }
     TcbLoss& loss = c.know();

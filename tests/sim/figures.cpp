@@ -35,6 +35,8 @@ void Figures::add(chimney::Chimney& target) {
     engine.sacks_refused += e.sacks_refused;
     engine.sacks_renounced += e.sacks_renounced;
     engine.congestion_marks += e.congestion_marks;
+    engine.too_big_heeded += e.too_big_heeded;
+    engine.black_holes += e.black_holes;
     for (uint32_t i = 0; i < tcp::drop_count; ++i) {
         engine.drops[i] += e.drops[i];
     }
@@ -68,7 +70,7 @@ void Figures::print() const {
                 ", timeouts %" PRIu64 ", fast retransmits %" PRIu64 ", challenge ACKs %" PRIu64
                 "\nrecovery: tail probes %" PRIu64 ", spurious %" PRIu64 ", D-SACKs in %" PRIu64
                 ", SACKs refused %" PRIu64 " renounced %" PRIu64 ", reactions to ECE %" PRIu64
-                "\ndropped:",
+                ", MTUs heeded %" PRIu64 ", black holes %" PRIu64 "\ndropped:",
                 engine.segments_in,
                 engine.segments_out,
                 engine.segments_retransmitted,
@@ -84,7 +86,9 @@ void Figures::print() const {
                 engine.duplicates_reported,
                 engine.sacks_refused,
                 engine.sacks_renounced,
-                engine.congestion_marks);
+                engine.congestion_marks,
+                engine.too_big_heeded,
+                engine.black_holes);
     for (uint32_t i = 1; i < tcp::drop_count; ++i) {
         std::printf(" %s %" PRIu64, tcp::to_string(static_cast<tcp::Drop>(i)), engine.drops[i]);
     }

@@ -22,6 +22,9 @@ Link::Link(World& world)
 }
 
 void Link::send(uint32_t connection, uint32_t from, std::vector<std::byte> frame) {
+    if (world_.too_big(connection, from, frame)) {
+        return;
+    }
     Direction& direction       = directions_[connection][from];
     const LinkOptions& options = world_.options().link;
     const Instant now          = world_.now();

@@ -222,6 +222,18 @@ void draw_features(WorldOptions& world, uint8_t without) {
     }
 }
 
+/// What no path may have less of: RFC 8200 §5, and Linux's min_pmtu.
+void draw_path_mtus(WorldOptions& world, uint8_t without) {
+    Draw draw(world.seed ^ 0x3717'0000);
+    for (ConnectionOptions& connection : world.connections) {
+        const uint32_t least     = connection.family == wire::Family::ipv6 ? 1280 : 552;
+        const bool narrow        = draw.flag(1, 4) && (without & feature_path_mtu) == 0;
+        const uint32_t mtu       = draw.between(least, connection.mtu);
+        connection.path_mtu      = static_cast<uint16_t>(narrow ? mtu : 0);
+        connection.tells_too_big = draw.flag(2, 3);
+    }
+}
+
 TargetOptions draw_target(Draw& draw, const WorldOptions& world) {
     // Hosts keep within these figures; a target with less than its hosts' requests need would
     // serve them one after the other, and two hosts that wait for each other never.
@@ -324,6 +336,7 @@ WorldOptions draw(uint64_t seed, const Drawing& drawing) {
     }
     world.target = draw_target(draw, world);
     draw_features(world, drawing.without);
+    draw_path_mtus(world, drawing.without);
     return world;
 }
 
@@ -473,11 +486,14 @@ void print_end(const EndOptions& end) {
 }
 
 void print_connection(const ConnectionOptions& connection) {
-    std::printf("connection: ip%u vlan %u mss %u mtu %u%s%s%s\n",
+    std::printf("connection: ip%u vlan %u mss %u mtu %u path %u%s%s%s%s%s\n",
                 static_cast<uint32_t>(connection.family),
                 connection.vlan_id,
                 connection.mss,
                 connection.mtu,
+                connection.path_mtu,
+                connection.tells_too_big ? " told" : "",
+                connection.ecn ? " ecn" : "",
                 connection.timestamps ? " timestamps" : "",
                 connection.sack ? " sack" : "",
                 connection.nagle ? " nagle" : "");
@@ -505,11 +521,12 @@ void print(const WorldOptions& world) {
 
 namespace {
 
-constexpr std::array<std::pair<std::string_view, Feature>, 4> features{
+constexpr std::array<std::pair<std::string_view, Feature>, 5> features{
     {{"sack", feature_sack},
      {"ecn", feature_ecn},
      {"congestion", feature_congestion},
-     {"pacing", feature_pacing}}};
+     {"pacing", feature_pacing},
+     {"path-mtu", feature_path_mtu}}};
 
 uint8_t feature_of(std::string_view name) {
     const auto* const found =
@@ -594,7 +611,8 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv) {
             std::fprintf(stderr,
                          "usage: sim [--swarm|--lite|--perf|--replay] [--seeds N] [--twice]"
                          " [--go-on] [--figures] [--hashes] [--canary=payload|completion] [--file "
-                         "SEEDS] [--no-sack] [--no-ecn] [--no-congestion] [--no-pacing] [SEED]\n"
+                         "SEEDS] [--no-sack] [--no-ecn] [--no-congestion] [--no-pacing] "
+                         "[--no-path-mtu] [SEED]\n"
                          "SEED: a decimal number, or 40 hex digits\n");
             return std::nullopt;
         }

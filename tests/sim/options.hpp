@@ -55,6 +55,7 @@ enum Feature : uint8_t {
     feature_ecn        = 0x02,
     feature_congestion = 0x04,  ///< else all have the target's default
     feature_pacing     = 0x08,
+    feature_path_mtu   = 0x10,
 };
 
 /// How a world is to be drawn, beside its seed.
@@ -129,6 +130,8 @@ struct ConnectionOptions {
     uint32_t keep_alive_ms = 0;     ///< 0 = none
     uint16_t mss           = 1460;  ///< as both ends announced it
     uint16_t mtu           = 1500;
+    uint16_t path_mtu      = 0;  ///< that of a router in between, for what chimneys send.  0 = none
+    bool tells_too_big     = false;  ///< else what is too large just vanishes
     uint64_t pattern       = 0;
     std::array<EndOptions, 2> ends;
 };

@@ -179,6 +179,13 @@ void Target::receive(std::vector<std::byte> frame) {
     wake();
 }
 
+void Target::too_big(const wire::PacketTooBig& told) {
+    if (const auto index = find(told.key); index && is_live(*index)) {
+        chimney_.packet_too_big(now(), *index, told);
+        wake();
+    }
+}
+
 uint32_t Target::receive_inbox() {
     uint32_t count = 0;
     for (; count < burst_max && !inbox_.empty(); ++count) {

@@ -12,6 +12,7 @@
 #include "chimney/chimney.hpp"
 #include "events.hpp"
 #include "wire/frame.hpp"
+#include "wire/icmp.hpp"
 
 namespace flue::sim {
 
@@ -33,6 +34,8 @@ class Target final : public Actor, public chimney::Environment {
     /// wake has the loop turn soon.
     void wake();
     void receive(std::vector<std::byte> frame);
+    /// too_big brings what a router says.
+    void too_big(const wire::PacketTooBig& told);
 
     /// shut_port has the port take nothing for a while, and then take something for as long.
     void shut_port(uint64_t us);

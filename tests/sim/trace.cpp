@@ -33,6 +33,8 @@ const char* name(Record record) {
             return "state";
         case Record::frame_marked:
             return "marked";
+        case Record::too_big:
+            return "too-big";
     }
     return "?";
 }

@@ -22,6 +22,7 @@ enum class Record : uint8_t {
     turn         = 10,
     state        = 11,
     frame_marked = 12,
+    too_big      = 13,
 };
 
 /// Trace is the hash of everything that happens in a run, in order, and with `print` its text.

@@ -11,7 +11,7 @@ namespace flue::sim {
 
 namespace {
 
-enum What : uint32_t { what_fault, what_heal };
+enum What : uint32_t { what_fault, what_heal, what_too_big };
 
 constexpr uint32_t check_every_us = 1'000;
 
@@ -115,6 +115,26 @@ World::Place World::find(const wire::FlowKey& key) {
         }
     }
     return {};
+}
+
+/// RFC 1191 §4: of plain peers nobody wants to know, they do not listen.
+bool World::too_big(uint32_t connection, uint32_t from, std::span<const std::byte> frame) {
+    const Connection& c    = *connections_[connection];
+    const uint32_t mtu     = c.options->path_mtu;
+    const size_t ip_length = frame.size() - ip_offset(frame);
+    if (mtu == 0 || ip_length <= mtu || !c.ends[from].options->chimney) {
+        return false;
+    }
+    wire::Frame parsed;
+    (void)wire::parse_frame(frame, wire::Checksum::trust, parsed);
+    trace_.add(now(), Record::too_big, {connection, from, parsed.tcp.seq.value});
+    if (c.options->tells_too_big) {
+        told_too_big_.push_back({.key          = c.ends[from].key,
+                                 .seq          = parsed.tcp.seq,
+                                 .next_hop_mtu = static_cast<uint16_t>(mtu)});
+        events_.after(options_.link.delay_us, *this, what_too_big);
+    }
+    return true;
 }
 
 void World::arrive(uint32_t connection, uint32_t to, std::vector<std::byte> frame) {
@@ -322,6 +342,12 @@ bool World::skips_completion(const flue_wc& wc) {
 void World::act(uint32_t what, uint64_t /*argument*/) {
     if (what == what_heal) {
         return heal();
+    }
+    if (what == what_too_big) {
+        const wire::PacketTooBig told = told_too_big_.front();
+        told_too_big_.pop_front();
+        const Place place = find(told.key);
+        return targets_[place.connection->ends[place.end].route]->too_big(told);
     }
     if (!healed_) {
         break_something();

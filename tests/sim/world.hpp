@@ -3,7 +3,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/prng.hpp"
@@ -20,6 +22,7 @@
 #include "peer.hpp"
 #include "target.hpp"
 #include "trace.hpp"
+#include "wire/icmp.hpp"
 
 namespace flue::sim {
 
@@ -61,6 +64,11 @@ class World final : public Actor {
 
     [[nodiscard]] Target& target(uint32_t index) { return *targets_[index]; }
 
+    /// too_big has the router on the way drop a frame, and perhaps say so.  Returns whether it
+    /// does.
+    [[nodiscard]] bool too_big(uint32_t connection,
+                               uint32_t from,
+                               std::span<const std::byte> frame);
     /// arrive brings a frame to an end.
     void arrive(uint32_t connection, uint32_t to, std::vector<std::byte> frame);
     /// delivered notes a segment that has reached a target in one piece.
@@ -121,6 +129,7 @@ class World final : public Actor {
     std::vector<std::unique_ptr<Host>> hosts_;
     std::vector<std::unique_ptr<Peer>> peers_;  ///< [connection]; null: a chimney's
     std::unique_ptr<Link> link_;
+    std::deque<wire::PacketTooBig> told_too_big_;  ///< on their way
     Instant last_check_;
     bool canary_sang_ = false;
     std::array<uint64_t, fault_count> faults_{};

@@ -206,15 +206,29 @@ TEST(BlackHole, of_ipv6_the_smallest_segment_comes_at_once) {
     EXPECT_EQ(rig.engine.counters().black_holes, 1u);
 }
 
-TEST(BlackHole, small_segments_that_time_out_say_nothing_of_their_size) {
+TEST(BlackHole, segments_that_any_path_takes_say_nothing_of_their_size) {
     Rig rig;
     rig.parameters.mss = ethernet_mss;
     rig.reach(established);
-    rig.post(ethernet_mss - 1);
+    rig.post(512);
     rig.sent();
     wait_for_timeouts(rig, 5);
     EXPECT_EQ(mss_of(rig), ethernet_mss);
     EXPECT_EQ(rig.engine.counters().black_holes, 0u);
+}
+
+TEST(BlackHole, single_segment_that_is_not_full_is_tried_smaller_than_it_was) {
+    for (const uint32_t bytes : {ethernet_mss - 1U, 1'000U, 513U}) {
+        Rig rig;
+        rig.parameters.mss = ethernet_mss;
+        rig.reach(established);
+        rig.post(bytes);
+        rig.sent();
+        wait_for_timeouts(rig, 2);
+        EXPECT_EQ(mss_of(rig), bytes > 1024 ? 1024 : 512) << bytes;
+        carry(rig, bytes, 512);
+        EXPECT_EQ(rig.engine.snd_una(Rig::conn), Rig::local(bytes));
+    }
 }
 
 TEST(BlackHole, path_that_was_down_for_a_while_has_its_size_back) {
