@@ -19,7 +19,7 @@ struct Limits {
     uint32_t connections    = 1024;
     uint32_t send_items     = 16384;  ///< posted sends not yet released, all connections together
     uint32_t receive_chunks = 16384;  ///< payloads held: in order and not consumed, or out of order
-    uint32_t reassembly_chunks_per_connection = 64;
+    uint32_t reassembly_blocks_per_connection = 64;  ///< of data out of order, with gaps between
     uint32_t spans = 16384;  ///< stretches of data in flight, beside two that each connection has
     uint32_t spans_per_connection = 4096;
 };

@@ -139,6 +139,7 @@ struct Engine::Impl {
 
     // ------------------------------------------------ invariants.cpp
     void check_invariants(ConnIndex index) const;
+    void check_reassembly(const Tcb& tcb, const TcbCold& cold) const;
     void check_scoreboard(Conn c) const;
 
     // ------------------------------------------------ input.cpp
@@ -183,22 +184,32 @@ struct Engine::Impl {
 
     // ------------------------------------------------ reassembly.cpp
     Drop keep_out_of_order(Conn c, Arrival& a);
-    uint32_t cut_to_gap(Conn c, Arrival& a, uint32_t before, uint32_t after);
+    void cut_to_gap(Conn c, Arrival& a, uint32_t before);
+    void insert_chunk(Conn c, uint32_t before, uint32_t chunk, bool joins);
+    [[nodiscard]] bool room_out_of_order(Conn c, const Arrival& a, bool new_block);
+    void release_block(Conn c, uint32_t before);
+    /// What points to the block after `before`, which is a block or no_index.
     uint32_t& reassembly_link(Tcb& tcb, uint32_t before);
     /// pull_in_order moves what has become in order; returns whether a FIN has, too.
     bool pull_in_order(Conn c);
     void drop_reassembly(Conn c);
-    /// evict_farthest drops the out-of-order chunk that lies farthest away, if that is behind
-    /// `seq`; returns it, or no_index.
-    uint32_t evict_farthest(Conn c, Seq seq);
+    /// evict_farthest drops the block that lies farthest away, if that is behind `seq`.
+    bool evict_farthest(Conn c, Seq seq);
     void note_recent(Conn c, Seq seq);
-    void report_overlap(Conn c, const Arrival& a, uint32_t chunk);
+    void report_overlap(Conn c, const Arrival& a, uint32_t block);
     /// report_duplicate has the next ACK tell of [start, end).
     void report_duplicate(Conn c, Seq start, Seq end);
     /// forget_duplicate takes back a report of what lies behind `beyond`.
     static void forget_duplicate(Conn c, Seq beyond);
-    /// A stretch of adjacent chunks; `index` moves on to what follows it.
-    [[nodiscard]] wire::SackRange block_at(uint32_t& index) const;
+
+    [[nodiscard]] Seq block_end(uint32_t block) const {
+        return chunks[chunks[block].block_last].end();
+    }
+
+    [[nodiscard]] uint32_t block_behind(uint32_t block) const {
+        return chunks[chunks[block].block_last].next;
+    }
+
     uint8_t sack_ranges(Conn c, std::span<wire::SackRange> out) const;
     /// take_chunk makes a chunk of what is left of an arrival, linked nowhere.  Pre: a chunk is
     /// free.
@@ -383,6 +394,17 @@ constexpr uint32_t timer_ms_max = INT32_MAX;
 /// What rcv_wnd_max comes to: less than one unit of the scale could never open.
 [[nodiscard]] constexpr uint32_t receive_window_of(uint32_t rcv_wnd_max, uint32_t wind_shift) {
     return std::clamp(rcv_wnd_max, 1U << wind_shift, window_max);
+}
+
+/// A chunk holds a packet buffer, however little is in it.
+[[nodiscard]] constexpr bool is_small(uint32_t payload_bytes) {
+    return payload_bytes < 512;
+}
+
+/// Chunks beyond which a connection gets none for a small payload: as many as hold its window in
+/// payloads that are not small, and some.
+[[nodiscard]] inline uint32_t small_chunks_max(const Tcb& tcb) {
+    return 64 + tcb.rcv_wnd_max / 512;
 }
 
 /// Microseconds as ticks, rounded up.

@@ -2,18 +2,6 @@
 
 namespace flue::tcp {
 
-namespace {
-
-constexpr uint32_t small_payload_bytes = 512;
-constexpr uint32_t small_chunks_least  = 64;  ///< whatever the window
-
-/// As many chunks as hold the window in payloads that are not small, and some.
-constexpr uint32_t small_chunks_max(uint32_t rcv_wnd_max) {
-    return small_chunks_least + rcv_wnd_max / small_payload_bytes;
-}
-
-}  // namespace
-
 /// Spec: RFC 9293 §3.10.7.4 seventh and eighth
 Drop Engine::Impl::process_text(Conn c, Arrival& a) {
     Tcb& tcb = c.tcb;
@@ -56,13 +44,13 @@ Drop Engine::Impl::receive_in_order(Conn c, Arrival& a) {
     return Drop::none;
 }
 
-/// A chunk holds a packet buffer, however little is in it.  So of small payloads a connection has
-/// only so many: what it has is not worth much more memory than its window is bytes.  Large ones
+/// Of small payloads a connection has only so many: what they take is not worth much more memory
+/// than its window is bytes.  Large ones
 /// are always taken, those of a sender that puts together what it sends again, too.  And what lies
 /// beyond a gap goes when there is no chunk for what comes next.
 Drop Engine::Impl::room_in_order(Conn c, const Arrival& a) {
     const Tcb& tcb = c.tcb;
-    if (a.bytes < small_payload_bytes && c.cold.chunk_count >= small_chunks_max(tcb.rcv_wnd_max)) {
+    if (is_small(a.bytes) && c.cold.chunk_count >= small_chunks_max(tcb)) {
         return Drop::too_fragmented;
     }
     const uint32_t reserve = tcb.readable > 0 ? reader_reserve : 0;

@@ -46,16 +46,7 @@ void Engine::Impl::check_invariants(ConnIndex index) const {
     FLUE_ASSERT(in_order == cold.chunk_count);
     FLUE_ASSERT(readable == tcb.readable);
 
-    uint32_t count = 0;
-    Seq end        = tcb.rcv_nxt;
-    for (uint32_t i = tcb.reassembly_first; i != no_index; i = chunks[i].next) {
-        FLUE_ASSERT(count == 0 ? end < chunks[i].start : end <= chunks[i].start);
-        FLUE_ASSERT(chunks[i].end() <= tcb.rcv_adv);
-        end = chunks[i].end();
-        ++count;
-    }
-    FLUE_ASSERT(count == cold.reassembly_count);
-    FLUE_ASSERT(count <= options.limits.reassembly_chunks_per_connection);
+    check_reassembly(tcb, cold);
 
     const ItemIndex first = first_item(tcb);
     ItemIndex item        = first;
@@ -88,6 +79,28 @@ void Engine::Impl::check_invariants(ConnIndex index) const {
     const bool waits = wants_to_send(tcb) && tcb.snd_una == tcb.snd_max;
     FLUE_ASSERT(!waits || tcb.runs(timer_retransmit) || tcb.runs(timer_pace) ||
                 decltype(ready)::listed(tcb));
+}
+
+/// Blocks have gaps before them, chunks in a block have none.
+void Engine::Impl::check_reassembly(const Tcb& tcb, const TcbCold& cold) const {
+    uint32_t count  = 0;
+    uint32_t blocks = 0;
+    Seq end         = tcb.rcv_nxt;
+    for (uint32_t first = tcb.reassembly_first; first != no_index; ++blocks) {
+        FLUE_ASSERT(end < chunks[first].start);
+        const uint32_t last = chunks[first].block_last;
+        end                 = chunks[first].end();
+        for (uint32_t i = first; i != last; end = chunks[i].end()) {
+            i = chunks[i].next;
+            FLUE_ASSERT(chunks[i].start == end);
+            ++count;
+        }
+        FLUE_ASSERT(end <= tcb.rcv_adv);
+        first = chunks[last].next;
+        ++count;
+    }
+    FLUE_ASSERT(count == cold.reassembly_count);
+    FLUE_ASSERT(blocks <= options.limits.reassembly_blocks_per_connection);
 }
 
 /// The spans cover what is in flight, and their fates add up.

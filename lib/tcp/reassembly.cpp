@@ -2,9 +2,10 @@
 
 #include "tcp/impl.hpp"
 
-// Data out of order: a list of chunks sorted by sequence number that do not overlap, as many as the
-// options allow. What is there is kept and a newcomer is cut to the gaps, unless it covers an older
-// chunk as a whole.
+// Data out of order: a list of chunks sorted by sequence number that do not overlap.  Chunks
+// without gaps between them are a block, and blocks are what is walked: a connection has as many as
+// the options allow.  What is there is kept and a newcomer is cut to the gap before it, unless it
+// covers a block as a whole.
 
 namespace flue::tcp {
 
@@ -31,6 +32,7 @@ uint32_t Engine::Impl::take_chunk(Arrival& a) {
     chunk.fin            = a.fin;
     chunk.start          = a.seq;
     chunk.next           = no_index;
+    chunk.block_last     = index;
     a.kept               = a.bytes > 0;
     return index;
 }
@@ -40,88 +42,110 @@ Drop Engine::Impl::keep_out_of_order(Conn c, Arrival& a) {
     uint32_t after  = c.tcb.reassembly_first;
     while (after != no_index && chunks[after].start <= a.seq) {
         before = after;
-        after  = chunks[after].next;
+        after  = block_behind(after);
     }
-    const bool overlaps = before != no_index && chunks[before].end() > a.seq;
-    report_overlap(c, a, overlaps ? before : after);
-    if (overlaps) {
-        const Seq covered = chunks[before].end();
-        if (covered >= a.end() && !(a.fin && covered == a.end())) {
+    const bool joins = before != no_index && block_end(before) >= a.seq;
+    report_overlap(c, a, joins && block_end(before) > a.seq ? before : after);
+    const bool fin_known = before != no_index && chunks[chunks[before].block_last].fin != 0;
+    if (joins) {
+        const Seq covered = block_end(before);
+        if (covered >= a.end() && !(a.fin && covered == a.end() && !fin_known)) {
             note_recent(c, a.seq);
             return Drop::none;  // nothing new
         }
         cut_front(a, covered);
     }
-    const bool fin_known = before != no_index && chunks[before].fin != 0;
-    if (fin_known && (a.bytes > 0 || a.seq > chunks[before].end())) {
-        return Drop::text_after_fin;
-    }
     if (fin_known) {
-        return Drop::none;
+        return Drop::text_after_fin;
     }
     if (chunks.free_count() <= reassembly_reserve) {
         return Drop::no_chunk;
     }
-    after = cut_to_gap(c, a, before, after);
-    if (a.bytes == 0 && !a.fin) {
-        return Drop::none;
+    if (!room_out_of_order(c, a, !joins)) {
+        return Drop::reassembly_full;
     }
-    if (c.cold.reassembly_count >= options.limits.reassembly_chunks_per_connection) {
-        const uint32_t evicted = evict_farthest(c, a.seq);
-        if (evicted == no_index) {
-            return Drop::reassembly_full;
-        }
-        after = after == evicted ? no_index : after;
-    }
-    const uint32_t chunk           = take_chunk(a);
-    chunks[chunk].next             = after;
-    reassembly_link(c.tcb, before) = chunk;
-    ++c.cold.reassembly_count;
+    cut_to_gap(c, a, before);
+    insert_chunk(c, before, take_chunk(a), joins);
     note_recent(c, a.seq);
     return Drop::none;
 }
 
-/// What is nearer is needed sooner.  What was reported and goes, its sender still has: RFC 2018 §8.
-uint32_t Engine::Impl::evict_farthest(Conn c, Seq seq) {
-    uint32_t before = no_index;
-    uint32_t last   = c.tcb.reassembly_first;
-    while (last != no_index && chunks[last].next != no_index) {
-        before = last;
-        last   = chunks[last].next;
-    }
-    if (last == no_index || chunks[last].start <= seq) {
-        return no_index;
-    }
-    forget_duplicate(c, chunks[last].start);
-    reassembly_link(c.tcb, before) = no_index;
-    --c.cold.reassembly_count;
-    ++counters.chunks_evicted;
-    release_chunk(last);
-    return last;
-}
-
-/// Makes room for an arrival between two chunks: older ones that it covers go, at one that reaches
-/// further it ends. Returns the chunk that now follows it.
-uint32_t Engine::Impl::cut_to_gap(Conn c, Arrival& a, uint32_t before, uint32_t after) {
-    while (after != no_index && chunks[after].start < a.end()) {
-        const Chunk& older = chunks[after];
-        if (older.end() > a.end() || (older.fin != 0 && !a.fin)) {
-            a.bytes = bytes_between(a.seq, older.start);
-            a.fin   = false;
-            break;
+/// Makes room for an arrival behind block `before`: blocks that it covers go, at one that reaches
+/// further it ends.
+void Engine::Impl::cut_to_gap(Conn c, Arrival& a, uint32_t before) {
+    for (;;) {
+        const uint32_t after = reassembly_link(c.tcb, before);
+        if (after == no_index || chunks[after].start >= a.end()) {
+            return;
         }
-        const uint32_t covered         = after;
-        after                          = older.next;
-        reassembly_link(c.tcb, before) = after;
-        --c.cold.reassembly_count;
-        release_chunk(covered);
+        const bool ends = chunks[chunks[after].block_last].fin != 0;
+        if (block_end(after) > a.end() || (ends && !a.fin)) {
+            a.bytes = bytes_between(a.seq, chunks[after].start);
+            a.fin   = false;
+            return;
+        }
+        release_block(c, before);
     }
-    return after;
 }
 
-/// What points to the chunk after `before`.
+/// Of small payloads no more are kept than of those in order.
+bool Engine::Impl::room_out_of_order(Conn c, const Arrival& a, bool new_block) {
+    const uint32_t most = is_small(a.bytes) ? small_chunks_max(c.tcb) : UINT16_MAX;
+    const bool many     = c.cold.reassembly_count >= std::min<uint32_t>(most, UINT16_MAX);
+    uint32_t blocks     = 0;
+    for (uint32_t i = c.tcb.reassembly_first; new_block && i != no_index; i = block_behind(i)) {
+        ++blocks;
+    }
+    const bool full = blocks >= options.limits.reassembly_blocks_per_connection;
+    return !(many || full) || evict_farthest(c, a.seq);
+}
+
+/// Puts a chunk behind block `before`, which it `joins` or does not, and joins it with the block
+/// behind it where there is no gap left.
+void Engine::Impl::insert_chunk(Conn c, uint32_t before, uint32_t chunk, bool joins) {
+    uint32_t& link           = reassembly_link(c.tcb, before);
+    const uint32_t after     = link;
+    const uint32_t block     = joins ? before : chunk;
+    chunks[chunk].next       = after;
+    link                     = chunk;
+    const bool meets         = after != no_index && chunks[after].start == chunks[chunk].end();
+    chunks[block].block_last = meets ? chunks[after].block_last : chunk;
+    ++c.cold.reassembly_count;
+}
+
+/// Gives the block behind block `before` back.
+void Engine::Impl::release_block(Conn c, uint32_t before) {
+    uint32_t& link      = reassembly_link(c.tcb, before);
+    const uint32_t last = chunks[link].block_last;
+    for (bool done = false; !done;) {
+        const uint32_t index = link;
+        done                 = index == last;
+        link                 = chunks[index].next;
+        --c.cold.reassembly_count;
+        release_chunk(index);
+    }
+}
+
+/// What is nearer is needed sooner.  What was reported and goes, its sender still has: RFC 2018 §8.
+bool Engine::Impl::evict_farthest(Conn c, Seq seq) {
+    uint32_t before = no_index;
+    uint32_t block  = c.tcb.reassembly_first;
+    while (block != no_index && block_behind(block) != no_index) {
+        before = block;
+        block  = block_behind(block);
+    }
+    if (block == no_index || chunks[block].start <= seq) {
+        return false;
+    }
+    forget_duplicate(c, chunks[block].start);
+    const uint32_t count = c.cold.reassembly_count;
+    release_block(c, before);
+    counters.chunks_evicted += count - c.cold.reassembly_count;
+    return true;
+}
+
 uint32_t& Engine::Impl::reassembly_link(Tcb& tcb, uint32_t before) {
-    return before == no_index ? tcb.reassembly_first : chunks[before].next;
+    return before == no_index ? tcb.reassembly_first : chunks[chunks[before].block_last].next;
 }
 
 bool Engine::Impl::pull_in_order(Conn c) {
@@ -131,7 +155,9 @@ bool Engine::Impl::pull_in_order(Conn c) {
         Chunk& chunk         = chunks[index];
         tcb.reassembly_first = chunk.next;
         --c.cold.reassembly_count;
-
+        if (chunk.block_last != index) {
+            chunks[chunk.next].block_last = chunk.block_last;
+        }
         const bool fin     = chunk.fin != 0 && chunk.end() >= tcb.rcv_nxt;
         const uint32_t old = bytes_between(chunk.start, tcb.rcv_nxt);
         report_duplicate(c, chunk.start, min(chunk.end(), tcb.rcv_nxt));
@@ -162,31 +188,21 @@ void Engine::Impl::drop_reassembly(Conn c) {
 
 // ---------------------------------------------------------------- what is reported
 
-wire::SackRange Engine::Impl::block_at(uint32_t& index) const {
-    wire::SackRange block{chunks[index].start, chunks[index].end()};
-    index = chunks[index].next;
-    while (index != no_index && chunks[index].start == block.end) {
-        block.end = chunks[index].end();
-        index     = chunks[index].next;
-    }
-    return block;
-}
-
 /// `seq` is in the list.
 void Engine::Impl::note_recent(Conn c, Seq seq) {
     if (!c.tcb.is(flag_sack)) {
         return;
     }
-    auto& recent          = c.know().sack_recent;
-    uint32_t index        = c.tcb.reassembly_first;
-    wire::SackRange block = block_at(index);
-    while (index != no_index && block.end <= seq) {
-        block = block_at(index);
+    auto& recent   = c.know().sack_recent;
+    uint32_t block = c.tcb.reassembly_first;
+    while (block_end(block) <= seq && block_behind(block) != no_index) {
+        block = block_behind(block);
     }
+    const Seq start = chunks[block].start;
+    const Seq end   = block_end(block);
     // The one that is pushed out is of this block, or the oldest.
     size_t place = 0;
-    while (place + 1 < recent.size() &&
-           !(block.start <= recent[place] && recent[place] < block.end)) {
+    while (place + 1 < recent.size() && !(start <= recent[place] && recent[place] < end)) {
         ++place;
     }
     for (; place > 0; --place) {
@@ -195,14 +211,12 @@ void Engine::Impl::note_recent(Conn c, Seq seq) {
     recent[0] = seq;
 }
 
-/// The first stretch of an arrival that is here already; `chunk` is the first that ends behind
-/// where it begins.  Spec: RFC 2883 §4.2
-void Engine::Impl::report_overlap(Conn c, const Arrival& a, uint32_t chunk) {
-    if (chunk == no_index || chunks[chunk].start >= a.end()) {
-        return;
+/// The first stretch of an arrival that is here already; `block` is the first that does not end
+/// before it.  Spec: RFC 2883 §4.2
+void Engine::Impl::report_overlap(Conn c, const Arrival& a, uint32_t block) {
+    if (block != no_index) {
+        report_duplicate(c, max(chunks[block].start, a.seq), min(block_end(block), a.end()));
     }
-    const wire::SackRange block = block_at(chunk);
-    report_duplicate(c, max(block.start, a.seq), min(block.end, a.end()));
 }
 
 /// One report an ACK: of several the first, with what adjoins it.  Spec: RFC 2883 §4
@@ -241,9 +255,9 @@ uint8_t Engine::Impl::sack_ranges(Conn c, std::span<wire::SackRange> out) const 
     marks[0] = c.tcb.has(loss_dsack) ? c.loss.dsack_start : marks[1];
     std::array<wire::SackRange, 2 * ranks> found{};
     size_t others = ranks;
-    for (uint32_t index = c.tcb.reassembly_first; index != no_index;) {
-        const wire::SackRange block = block_at(index);
-        size_t rank                 = 0;
+    for (uint32_t i = c.tcb.reassembly_first; i != no_index; i = block_behind(i)) {
+        const wire::SackRange block{chunks[i].start, block_end(i)};
+        size_t rank = 0;
         while (rank < ranks && !(block.start <= marks[rank] && marks[rank] < block.end)) {
             ++rank;
         }

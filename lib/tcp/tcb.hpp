@@ -208,7 +208,7 @@ struct alignas(64) TcbCold {
     uint32_t challenge_time   = 0;  ///< of the last answer that is limited in rate
     uint16_t retransmits      = 0;  ///< segments sent again, all together
     uint16_t trial_mss        = 0;  ///< MssTrial::lowered: that is to be tried once more
-    uint16_t reassembly_count = 0;
+    uint16_t reassembly_count = 0;  ///< of the chunks out of order
     uint8_t ka_probe_count    = 0;
     uint8_t ka_unanswered     = 0;
     uint8_t backoff           = 0;  ///< doublings of the timer.  RFC 6298 (5.5)
@@ -309,12 +309,13 @@ struct Chunk {
     uint32_t psh : 1         = 0;
     uint32_t fin : 1         = 0;  ///< follows the kept bytes; only while out of order
     Seq start;                     ///< of the kept bytes
-    uint32_t next = no_index;
+    uint32_t next       = no_index;
+    uint32_t block_last = no_index;  ///< out of order, the first of a block without gaps: its last
 
     [[nodiscard]] Seq end() const { return start + kept_bytes; }
 };
 
-static_assert(sizeof(Chunk) == 32);
+static_assert(sizeof(Chunk) == 40);
 
 constexpr uint32_t chunk_bytes_max = (1U << 30) - 1;
 

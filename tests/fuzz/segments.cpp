@@ -25,7 +25,7 @@ Options options() {
     options.limits = {.connections                      = connections,
                       .send_items                       = 6,
                       .receive_chunks                   = 8,
-                      .reassembly_chunks_per_connection = 3};
+                      .reassembly_blocks_per_connection = 3};
     return options;
 }
 

@@ -27,7 +27,7 @@ tcp::Options options() {
     options.limits = {.connections                      = 1,
                       .send_items                       = 4,
                       .receive_chunks                   = 8,
-                      .reassembly_chunks_per_connection = 3};
+                      .reassembly_blocks_per_connection = 3};
     return options;
 }
 

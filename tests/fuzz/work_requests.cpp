@@ -26,7 +26,7 @@ Options options() {
     options.tcp.limits.connections                      = 4;
     options.tcp.limits.send_items                       = 8;
     options.tcp.limits.receive_chunks                   = 16;
-    options.tcp.limits.reassembly_chunks_per_connection = 3;
+    options.tcp.limits.reassembly_blocks_per_connection = 3;
     return options;
 }
 

@@ -346,7 +346,7 @@ class Play {
             {"sent", [&] { state_.snd_nxt = state_.snd_max = local(1) + n; }},
             {"nxt", [&] { state_.snd_nxt = local(n); }},
             {"recover", [&] { state_.recover = local(n); }},
-            {"chunks", [&] { options_.limits.reassembly_chunks_per_connection = n; }},
+            {"chunks", [&] { options_.limits.reassembly_blocks_per_connection = n; }},
             {"ts_recent", [&] { state_.ts_recent = n; }}};
         const auto found = numbers.find(key);
         if (found == numbers.end()) {

@@ -29,7 +29,7 @@ chimney::Options chimney_options(const WorldOptions& world) {
     options.tcp.limits.connections                      = drawn.connections;
     options.tcp.limits.send_items                       = drawn.send_items;
     options.tcp.limits.receive_chunks                   = drawn.receive_chunks;
-    options.tcp.limits.reassembly_chunks_per_connection = drawn.reassembly;
+    options.tcp.limits.reassembly_blocks_per_connection = drawn.reassembly;
     options.tcp.seed                                    = world.seed;
     options.tcp.delayed_ack_us                          = drawn.delayed_ack_us;
     options.tcp.rto_min_us                              = drawn.rto_min_us;

@@ -148,7 +148,7 @@ TEST_F(Dsack, data_takes_a_report_along_and_is_cut_to_leave_it_room) {
 
 TEST_F(Dsack, block_that_goes_is_not_reported_any_more) {
     Options options;
-    options.limits.reassembly_chunks_per_connection = 1;
+    options.limits.reassembly_blocks_per_connection = 1;
     Rig small(options);
     small.parameters.sack = true;
     small.reach(established);

@@ -108,7 +108,7 @@ TEST_F(Reassembly, data_past_a_fin_is_thrown_away) {
 
 TEST(ReassemblyLimits, a_connection_keeps_no_more_than_its_share) {
     Options options;
-    options.limits.reassembly_chunks_per_connection = 3;
+    options.limits.reassembly_blocks_per_connection = 3;
     Rig rig(options);
     rig.reach(established);
     for (uint32_t i = 1; i <= 3; ++i) {
@@ -193,7 +193,7 @@ TEST(ReassemblyRandom, readable_bytes_are_the_unbroken_front_of_what_arrived) {
     for (uint64_t seed = 1; seed <= 200; ++seed) {
         Prng prng(seed);
         Options options;
-        options.limits.reassembly_chunks_per_connection = 1'000;
+        options.limits.reassembly_blocks_per_connection = 1'000;
         Rig rig(options);
         rig.reach(established);
         std::vector<bool> arrived(400);
