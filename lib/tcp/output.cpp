@@ -35,9 +35,13 @@ uint32_t room_until(Seq from, Seq to) {
     return from < to ? bytes_between(from, to) : 0;
 }
 
-/// The sequence number of a segment without data: the peer takes it only from inside its window.
+/// The sequence number of a segment without data: the peer takes it only from inside its window,
+/// whose edge the field may tell almost a unit short (RFC 7323 §2.4).  What went out before it did,
+/// the peer has taken, and a lower number would look old to it.
 Seq bare_seq(const Tcb& tcb) {
-    return min(tcb.snd_max, tcb.snd_una + tcb.snd_wnd);
+    const Seq edge    = tcb.snd_una + tcb.snd_wnd;
+    const bool inside = tcb.snd_max < edge + (1U << tcb.snd_wind_shift());
+    return inside ? tcb.snd_max : edge;
 }
 
 Repeats repeats_of(Seq seq, Seq end, Seq snd_max) {

@@ -148,6 +148,24 @@ TEST(Timeout, bare_ack_meanwhile_has_the_highest_number_which_the_peer_surely_ta
     rig.consume(10);
 }
 
+TEST(Timeout, bare_ack_does_not_look_old_for_a_window_told_less_than_a_unit_short) {
+    for (const uint8_t shift : {uint8_t{0}, uint8_t{13}}) {
+        Rig rig;
+        rig.parameters.snd_wind_shift = shift;
+        rig.reach(established);
+        rig.post(1'000);
+        rig.sent();
+        rig.peer_window = 0;
+        rig.receive(rig.segment(0, 10, 0, Rig::local(0)));
+        rig.engine.flush_ack(Rig::conn);
+        const auto out = rig.sent();
+        ASSERT_EQ(out.size(), 1u);
+        EXPECT_TRUE(is_bare_ack(out[0]));
+        EXPECT_EQ(out[0].tcp.seq, Rig::local(shift == 0 ? 0 : 1'000));
+        rig.consume(10);
+    }
+}
+
 TEST(Timeout, ack_of_what_had_arrived_skips_it) {
     Rig rig;
     fill_pipe(rig);
