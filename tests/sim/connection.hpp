@@ -45,7 +45,8 @@ struct End {
     Arrivals told_twice;      ///< of these, by D-SACK
     Arrivals reported;        ///< of its own stream, by the other end's SACK
     bool marked     = false;  ///< data with congestion experienced
-    bool may_reduce = false;  ///< since its last CWR it has heard ECE, or sent something again
+    bool may_reduce = false;  ///< it has heard ECE since its last CWR, or has lost something
+    bool sent_again = false;
 
     [[nodiscard]] Seq first() const { return Seq{options->iss} + 1; }
 

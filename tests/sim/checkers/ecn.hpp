@@ -41,7 +41,9 @@ class EcnChecker {
         if (cwr && (!is_new || !me_.may_reduce)) {
             wrong("RFC 3168 §6.1.2: CWR on what is no new data, or without ECE or loss before");
         }
-        me_.may_reduce = (me_.may_reduce && !cwr) || (bytes > 0 && !is_new);
+        // That a probe of the tail has repaired a loss shows later than by its going out.
+        me_.sent_again |= bytes > 0 && !is_new;
+        me_.may_reduce = me_.sent_again || (me_.may_reduce && !cwr);
     }
 
   private:
