@@ -152,7 +152,10 @@ struct flue_hq;      /* a host queue */
  *     upload requested, TERMINATE    UPLOAD_IN_PROGRESS, nothing sent      UPLOAD_IN_PROGRESS: send the RST yourself
  *
  *     An RST goes out for an abortive DISCONNECT, a drain deadline that asked for it, or a lost host with the policy
- *     abort, and for nothing else.  No FIN, RST or DISCONNECT frees anything: TERMINATE does.
+ *     abort, and for nothing else.  It is sent once, and again, with the number that the peer asks for, to a peer that
+ *     says that it could not take it.  No FIN, RST or DISCONNECT frees anything: TERMINATE does.
+ *     Once both FINs are acknowledged the target asks for the upload; RECVs then complete with UPLOAD_IN_PROGRESS, and
+ *     data that was not taken yet comes with TERMINATE.
  *
  * Events   come when they happen, each at most once until it is taken; one that finds the completion ring full waits.
  *     DISCONNECT           the peer's FIN came and every byte before it has been taken: no RECV any more
