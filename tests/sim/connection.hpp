@@ -41,9 +41,10 @@ struct End {
     bool reset_sent = false;
 
     // what has reached it
-    Arrivals arrived;         ///< of the other end's stream
-    Arrivals told_twice;      ///< of these, by D-SACK
-    Arrivals reported;        ///< of its own stream, by the other end's SACK
+    Arrivals arrived;     ///< of the other end's stream
+    Arrivals told_twice;  ///< of these, by D-SACK
+    Arrivals reported;    ///< of its own stream, by the other end's SACK
+    Seq heard_ack;  ///< the highest ACK; a block that begins below it is from a peer that lies
     bool marked     = false;  ///< data with congestion experienced
     bool may_reduce = false;  ///< it has heard ECE since its last CWR, or has lost something
     bool sent_again = false;

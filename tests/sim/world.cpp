@@ -79,6 +79,7 @@ void World::make_connections() {
             end.out             = Pattern(connection->options->pattern + e);
             end.route           = o.target;
             end.sent_end        = Seq{o.iss} + 1;
+            end.heard_ack       = end.sent_end;
             end.acked           = Seq{p.iss} + 1;
             end.edge            = end.acked + o.initial_window;
             end.mtu             = connection->options->mtu;

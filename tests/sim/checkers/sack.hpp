@@ -33,6 +33,7 @@ class SackChecker {
         if (!connection_.options->sack) {
             return;
         }
+        me_.heard_ack = max(me_.heard_ack, tcp.ack);
         if (tcp.window == 0) {
             me_.reported.clear();  // what was in flight may be sent again as a probe
             return;
@@ -40,7 +41,7 @@ class SackChecker {
         for (uint32_t i = 0; i < tcp.sack_count; ++i) {
             const wire::SackRange& block = tcp.sack[i];
             const bool sound =
-                tcp.ack < block.start && block.start < block.end && block.end <= me_.sent_end;
+                me_.heard_ack < block.start && block.start < block.end && block.end <= me_.sent_end;
             if (sound && !is_duplicate(tcp, i)) {
                 me_.reported.add(me_.offset_of(block.start), me_.offset_of(block.end));
             }
