@@ -153,7 +153,8 @@ CongestionControl Engine::Impl::control_for(const Parameters& parameters) const 
     const bool chosen              = parameters.congestion != CongestionControl::unspecified;
     const CongestionControl wanted = chosen ? parameters.congestion : options.congestion;
     const bool blind               = wanted == CongestionControl::dctcp && !parameters.ecn;
-    return blind ? CongestionControl::cubic : wanted;
+    const bool open                = wanted == CongestionControl::unspecified;
+    return blind || open ? CongestionControl::cubic : wanted;
 }
 
 /// Goes on where the giver was in repairing a loss: what it has sent again is not told from the
