@@ -24,6 +24,9 @@ constexpr uint32_t backlog_bytes  = 1 << 20;
 constexpr uint64_t slot_bytes     = backlog_offset + backlog_bytes;
 
 constexpr auto patience           = std::chrono::seconds{60};
+// Of an RST behind a lost segment one challenge ACK is all that tells (R86): when that is lost,
+// too, the blind reset check finds after five minutes that the peer is gone.
+constexpr auto blind_patience = std::chrono::seconds{330};
 
 enum WrId : uint64_t { id_send = 1, id_disconnect, id_terminate, id_receive = 100 };
 
@@ -254,7 +257,8 @@ std::string Fleet::progress(uint32_t slot) const {
 }
 
 HostResult Fleet::finish(uint32_t slot) {
-    const auto deadline = std::chrono::steady_clock::now() + patience;
+    const bool blind    = ends_[slot].plan.ending == Ending::is_aborted;
+    const auto deadline = std::chrono::steady_clock::now() + (blind ? blind_patience : patience);
     while (!ends_[slot].terminated) {
         if (std::chrono::steady_clock::now() > deadline) {
             throw std::runtime_error("it does not end: " + progress(slot));
