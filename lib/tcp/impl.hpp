@@ -36,6 +36,7 @@ struct Delivery {
     Seq end{};                   ///< and where it ends
     bool any       = false;      ///< sent_us and end mean something
     bool sacked    = false;      ///< by SACK, some of it
+    bool again     = false;      ///< some was sent more than once
     bool duplicate = false;      ///< D-SACK.  RFC 2883
     bool original  = false;      ///< some was thought lost and not sent again
     bool reordered = false;      ///< some came later than what was sent after it

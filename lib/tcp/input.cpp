@@ -131,7 +131,7 @@ Verdict Engine::Impl::check_sequence(Conn c, Arrival& a) {
             start_timer(c, timer_retransmit, tick + ticks_of_us(options.time_wait_us));
         }
         if (a.bytes > 0 && a.seq < tcb.rcv_nxt) {
-            report_duplicate(c, a.seq, a.end());
+            report_duplicate(c, a.seq, min(a.end(), tcb.rcv_nxt));  // what was cut off never came
         }
         answer_unacceptable(c, a);
         return Drop::outside_window;

@@ -154,11 +154,12 @@ bool Engine::Impl::is_duplicate_report(Conn c, const wire::TcpFields& fields) co
     return sane && (below || inside);
 }
 
-/// Segments sent once are timed (Karn, RFC 6298 §3), the oldest of those acknowledged together;
+/// Segments sent once are timed (Karn, RFC 6298 §3), the oldest of those acknowledged together, but
+/// none together with one that was sent again: it may have waited for that one at the peer's;
 /// of others timestamps say what the round trip is (RFC 7323 §4.1).
 void Engine::Impl::measure_rtt(Conn c, const Delivery& d, const wire::TcpFields& fields) {
     Tcb& tcb = c.tcb;
-    if (d.oldest_rtt_us > 0) {
+    if (d.oldest_rtt_us > 0 && !d.again) {
         rtt::sample(tcb, d.oldest_rtt_us);
         c.cold.backoff = 0;
         return;

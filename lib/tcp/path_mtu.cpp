@@ -119,6 +119,7 @@ void Engine::Impl::end_mss_trial(Conn c) {
     loss.mss_trial = MssTrial::raised;
     loss.trial_end = c.tcb.snd_max + c.cold.trial_mss;
     loss.mss_told  = loss.mss_told == c.cold.trial_mss ? uint16_t{0} : loss.mss_told;
+    c.cold.backoff = 0;  // it was the size, not the path
     set_mss(c, c.cold.trial_mss);
 }
 

@@ -122,6 +122,7 @@ uint32_t Engine::Impl::pipe(Conn c) {
 /// deliver notes that `bytes` of a span have arrived, which was not known before.
 void Engine::Impl::deliver(Conn c, const Span& span, Seq end, uint32_t bytes, Delivery& d) const {
     d.bytes += bytes;
+    d.again                = d.again || span.is(span_again);
     const uint32_t took_us = now_us32() - span.sent_us;
     if (!span.is(span_again)) {
         d.oldest_rtt_us = std::max({d.oldest_rtt_us, took_us, 1U});
