@@ -135,7 +135,7 @@ struct Engine::Impl {
     void lower_mss(Conn c, uint16_t mss);
     void update_mss(Conn c, uint16_t mss);
     void send_again_smaller(Conn c);
-    bool step_down_mss(Conn c);
+    void step_down_mss(Conn c);
     void end_mss_trial(Conn c);
 
     // ------------------------------------------------ invariants.cpp

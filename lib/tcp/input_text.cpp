@@ -45,9 +45,9 @@ Drop Engine::Impl::receive_in_order(Conn c, Arrival& a) {
 }
 
 /// Of small payloads a connection has only so many: what they take is not worth much more memory
-/// than its window is bytes.  Large ones
-/// are always taken, those of a sender that puts together what it sends again, too.  And what lies
-/// beyond a gap goes when there is no chunk for what comes next.
+/// than its window is bytes.  Large ones are always taken, and so are those of a sender that puts
+/// together what it sends again.  What lies beyond a gap goes when there is no chunk for what comes
+/// next.
 Drop Engine::Impl::room_in_order(Conn c, const Arrival& a) {
     const Tcb& tcb = c.tcb;
     if (is_small(a.bytes) && c.cold.chunk_count >= small_chunks_max(tcb)) {

@@ -91,12 +91,12 @@ void Engine::Impl::send_again_smaller(Conn c) {
 /// Large segments have timed out twice in a row: perhaps it is their size.  If smaller ones get
 /// through, end_mss_trial tries the size once more, since any path that was down for a while looks
 /// the same; if that fails too, the smaller size stays.  Before what timed out is sent again.
-bool Engine::Impl::step_down_mss(Conn c) {
+void Engine::Impl::step_down_mss(Conn c) {
     Tcb& tcb               = c.tcb;
     const uint32_t segment = std::min(tcb.smss(), tcb.flight_size()) + (tcb.mss - tcb.smss());
     const uint16_t mss     = mss_below(segment, c.cold.family);
     if (tcb.retransmit_count == 0 || mss >= segment) {
-        return false;
+        return;
     }
     TcbLoss& loss = c.know();
     if (loss.mss_trial == MssTrial::raised && tcb.snd_una < loss.trial_end) {
@@ -107,7 +107,6 @@ bool Engine::Impl::step_down_mss(Conn c) {
     }
     lower_mss(c, mss);
     ++counters.black_holes;
-    return true;
 }
 
 /// What had timed out got through.

@@ -142,7 +142,8 @@ void Engine::Impl::leave_recovery(Conn c) {
     end_mss_trial(c);
 }
 
-/// Proportional Rate Reduction.  Spec: RFC 6937 §3, with the safe bound of RFC 9937 §6
+/// Proportional Rate Reduction with the slow start bound for what RFC 9937 calls a safe ACK, and
+/// RFC 6937 §3's conservative bound for the others.
 void Engine::Impl::reduce_proportionally(Conn c, const Delivery& d) {
     Tcb& tcb      = c.tcb;
     TcbLoss& loss = c.loss;

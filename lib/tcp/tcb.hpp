@@ -118,7 +118,7 @@ struct alignas(64) Tcb {
     uint32_t sent_us          = 0;        ///< when data was last sent, microseconds modulo 2^32
     uint32_t ts_offset        = 0;        ///< timestamp sent = own clock in ms + this.  R13
     ItemIndex item_last       = no_item;  ///< of the posted sends, a ring: its next is the first
-    ItemIndex item_cursor     = no_item;  ///< a hint for the item that snd_nxt lies in
+    ItemIndex item_cursor     = no_item;  ///< a hint for the item that snd_max lies in
     uint32_t retransmit_due   = 0;        ///< ticks, as all times below
     uint32_t delayed_ack_due  = 0;
     uint32_t last_received    = 0;  ///< when the last acceptable segment came
