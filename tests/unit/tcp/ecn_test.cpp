@@ -45,9 +45,7 @@ TEST_F(Ecn, new_data_is_capable_and_neither_acks_nor_retransmissions_are) {
 }
 
 TEST_F(Ecn, echo_reduces_the_window_once_a_round_trip_and_is_answered) {
-    rig.reach(established);
-    rig.post(50'000);
-    EXPECT_EQ(rig.sent().size(), 10u);
+    rig.fill_pipe();
     echo(2'000);
     EXPECT_EQ(info().cwnd, 5'000u);
     echo(4'000);

@@ -4,17 +4,6 @@ namespace flue::tcp::test {
 
 using enum State;
 
-namespace {
-
-/// Ten segments in flight, forty more waiting.
-void fill_pipe(Rig& rig) {
-    rig.reach(established);
-    rig.post(50'000);
-    EXPECT_EQ(rig.sent().size(), 10u);
-}
-
-}  // namespace
-
 TEST(NewReno, loss_leaves_half_of_what_was_in_flight) {
     TcbLoss loss{};
     EXPECT_EQ(congestion::newreno.lost(tcb_with(100'000, 60'000), loss, 60'000), 30'000u);
@@ -23,7 +12,7 @@ TEST(NewReno, loss_leaves_half_of_what_was_in_flight) {
 
 TEST(NewReno, slow_start_grows_by_what_is_acknowledged_up_to_two_segments) {
     Rig rig;
-    fill_pipe(rig);
+    rig.fill_pipe();
     rig.ack(1'000);
     EXPECT_EQ(rig.engine.info(Rig::conn).cwnd, 11'000u);
     rig.ack(10'000);
@@ -33,7 +22,7 @@ TEST(NewReno, slow_start_grows_by_what_is_acknowledged_up_to_two_segments) {
 TEST(NewReno, congestion_avoidance_grows_by_a_segment_each_round_trip) {
     Rig rig;
     rig.state.ssthresh = 10'000;
-    fill_pipe(rig);
+    rig.fill_pipe();
     for (uint32_t i = 1; i <= 10; ++i) {
         rig.ack(i * 1'000);
         rig.sent();

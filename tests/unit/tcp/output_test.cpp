@@ -64,9 +64,7 @@ TEST(TcpOutput, more_sends_than_slices_make_more_segments) {
 
 TEST(TcpOutput, congestion_window_limits_what_is_in_flight) {
     Rig rig;
-    rig.reach(established);
-    rig.post(50'000);
-    EXPECT_EQ(rig.sent().size(), 10u);
+    rig.fill_pipe();
     EXPECT_TRUE(rig.sent().empty());
     rig.ack(2'000);
     EXPECT_EQ(rig.sent().size(), 4u) << "slow start: two acknowledged, two more";

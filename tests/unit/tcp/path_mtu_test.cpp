@@ -16,9 +16,7 @@ constexpr uint16_t ethernet_mss = 1460;
 void fill_pipe(Rig& rig) {
     rig.parameters.mss = ethernet_mss;
     rig.state.cwnd     = 10 * ethernet_mss;
-    rig.reach(established);
-    rig.post(50'000);
-    EXPECT_EQ(rig.sent().size(), 10u);
+    rig.fill_pipe();
 }
 
 bool too_big(Rig& rig, uint32_t offset, uint16_t mss) {

@@ -6,13 +6,6 @@ using enum State;
 
 namespace {
 
-/// Ten segments in flight, forty more waiting.
-void fill_pipe(Rig& rig) {
-    rig.reach(established);
-    rig.post(50'000);
-    EXPECT_EQ(rig.sent().size(), 10u);
-}
-
 void duplicate_acks(Rig& rig, uint32_t offset, uint32_t count) {
     for (uint32_t i = 0; i < count; ++i) {
         rig.ack(offset);
@@ -23,7 +16,7 @@ void duplicate_acks(Rig& rig, uint32_t offset, uint32_t count) {
 
 TEST(Recovery, first_two_duplicate_acks_let_one_new_segment_out_each) {
     Rig rig;
-    fill_pipe(rig);
+    rig.fill_pipe();
     duplicate_acks(rig, 0, 1);
     auto out = rig.sent();
     ASSERT_EQ(out.size(), 1u);
@@ -34,7 +27,7 @@ TEST(Recovery, first_two_duplicate_acks_let_one_new_segment_out_each) {
 
 TEST(Recovery, third_duplicate_ack_sends_the_first_segment_again_and_halves_the_window) {
     Rig rig;
-    fill_pipe(rig);
+    rig.fill_pipe();
     duplicate_acks(rig, 0, 3);
     const auto out = rig.sent();
     ASSERT_GE(out.size(), 1u);
@@ -47,7 +40,7 @@ TEST(Recovery, third_duplicate_ack_sends_the_first_segment_again_and_halves_the_
 
 TEST(Recovery, full_ack_ends_it_with_the_window_at_ssthresh) {
     Rig rig;
-    fill_pipe(rig);
+    rig.fill_pipe();
     duplicate_acks(rig, 0, 9);
     rig.sent();
     const uint32_t high = bytes_between(Rig::local(0), rig.seen);
@@ -61,7 +54,7 @@ TEST(Recovery, full_ack_ends_it_with_the_window_at_ssthresh) {
 
 TEST(Recovery, partial_ack_sends_the_next_hole_without_waiting) {
     Rig rig;
-    fill_pipe(rig);
+    rig.fill_pipe();
     duplicate_acks(rig, 0, 3);
     rig.sent();
     rig.ack(4'000);
@@ -75,7 +68,7 @@ TEST(Recovery, partial_ack_sends_the_next_hole_without_waiting) {
 
 TEST(Recovery, duplicate_ack_needs_data_outstanding_the_same_window_and_no_data) {
     Rig rig;
-    fill_pipe(rig);
+    rig.fill_pipe();
     rig.peer_window = Rig::window - 100;
     rig.ack(0);
     rig.peer_window = Rig::window - 200;
@@ -91,7 +84,7 @@ TEST(Recovery, duplicate_ack_needs_data_outstanding_the_same_window_and_no_data)
 
 TEST(Recovery, duplicate_acks_after_a_timeout_do_not_start_it_again) {
     Rig rig;
-    fill_pipe(rig);
+    rig.fill_pipe();
     rig.advance(rto_ms);
     rig.sent();
     duplicate_acks(rig, 0, 5);
@@ -116,7 +109,7 @@ TEST(Recovery, fast_retransmit_takes_the_fin_along_when_it_was_on_the_segment) {
 TEST(Timeout,
      everything_unacknowledged_is_sent_again_from_the_first_byte_with_a_window_of_one_segment) {
     Rig rig;
-    fill_pipe(rig);
+    rig.fill_pipe();
     rig.advance(rto_ms);
     auto out = rig.sent();
     ASSERT_EQ(out.size(), 1u);
@@ -136,7 +129,7 @@ TEST(Timeout,
 
 TEST(Timeout, bare_ack_meanwhile_has_the_highest_number_which_the_peer_surely_takes) {
     Rig rig;
-    fill_pipe(rig);
+    rig.fill_pipe();
     rig.advance(rto_ms);
     EXPECT_EQ(rig.sent().size(), 1u);
     rig.receive(rig.segment(0, 10, 0, Rig::local(0)));
@@ -168,7 +161,7 @@ TEST(Timeout, bare_ack_does_not_look_old_for_a_window_told_less_than_a_unit_shor
 
 TEST(Timeout, ack_of_what_had_arrived_skips_it) {
     Rig rig;
-    fill_pipe(rig);
+    rig.fill_pipe();
     rig.advance(rto_ms);
     rig.sent();
     rig.ack(9'000);
@@ -203,7 +196,7 @@ TEST(Timeout, interval_doubles_with_each_and_comes_back_with_a_measured_round_tr
 
 TEST(Timeout, ssthresh_is_halved_once_for_one_segment) {
     Rig rig;
-    fill_pipe(rig);
+    rig.fill_pipe();
     rig.advance(rto_ms);
     rig.sent();
     rig.advance(2 * rto_ms);

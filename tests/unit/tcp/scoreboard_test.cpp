@@ -10,9 +10,7 @@ namespace {
 struct Scoreboard : ::testing::Test {
     explicit Scoreboard(const Options& options = Options{}) : rig(options) {
         rig.parameters.sack = true;
-        rig.reach(established);
-        rig.post(50'000);
-        EXPECT_EQ(rig.sent().size(), 10u);
+        rig.fill_pipe();
         rig.advance(40);
     }
 

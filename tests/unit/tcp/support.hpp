@@ -78,6 +78,13 @@ class Rig {
         return *this;
     }
 
+    /// A whole window is in flight, and more waits.
+    void fill_pipe() {
+        reach(State::established);
+        post(50'000);
+        EXPECT_EQ(sent().size(), 10u);
+    }
+
     // -------------------------------------------------------- the host
 
     ItemIndex post(uint32_t bytes, bool with_fin = false) {
