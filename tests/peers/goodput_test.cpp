@@ -193,6 +193,7 @@ TEST_F(Goodput, a_drain_keeps_up_with_the_kernel) {
     std::printf(
         "   loss     flue   kernel cubic   kernel reno   flue/cubic   samples each   flued "
         "waited\n");
+    bool judged = true;
     for (const Round& round : rounds) {
         std::vector<double> flue;
         std::vector<double> cubic;
@@ -220,7 +221,13 @@ TEST_F(Goodput, a_drain_keeps_up_with_the_kernel) {
         std::fflush(stdout);
         if (waiting <= waiting_max) {
             EXPECT_GE(ratio, round.ratio_least) << round.loss_permille << " permille";
+        } else if (ratio < round.ratio_least) {
+            judged = false;
         }
+    }
+    if (!judged) {
+        GTEST_SKIP() << "a ratio is below its bound, but flued had to wait for a CPU: this machine "
+                        "is too busy to tell";
     }
 }
 
