@@ -4,7 +4,8 @@
 //
 // Everything runs on one core and nothing waits for anybody else; host and far end are not counted.
 // With many connections a step finds nothing in the caches that the step before left there, since
-// each step goes over half of the completion ring (32,768 requests) before the next.
+// each step goes over half of the completion ring (32,768 requests) before the next.  Each figure
+// stands beside that of a bare frame: 66 bytes copied into an mbuf and sent through the same port.
 
 #include <algorithm>
 #include <cstdio>
@@ -24,34 +25,38 @@ namespace flue::bench {
 
 namespace {
 
-struct Row {
-    std::string name;
-    uint32_t connections;
-    double cycles;  ///< per operation
-    double rate;    ///< operations a second of busy core
-    uint64_t frames;
-    uint64_t failed;
-};
+uint64_t failed = 0;
 
-std::vector<Row> rows;
+/// Cycles that the port and the mempool alone cost for a frame: the best of some rounds.
+double measure_bare(WorkerRig& rig) {
+    constexpr uint64_t frames = 32'768;
+    uint64_t best             = UINT64_MAX;
+    for (int round = 0; round < 8; ++round) {
+        best = std::min(best, rig.transmit_bare(frames));
+    }
+    const double each = static_cast<double>(best) / frames;
+    std::printf("%-32s %9u connections %8.0f cycles\n", "a bare frame", rig.connections(), each);
+    return each;
+}
 
-void report(const WorkerRig& rig, const std::string& name, uint64_t operations) {
+void report(const WorkerRig& rig, const std::string& name, uint64_t operations, double bare) {
     const double each = static_cast<double>(rig.cycles) / static_cast<double>(operations);
-    const double rate = static_cast<double>(rte_get_tsc_hz()) / each;
-    rows.push_back({name, rig.connections(), each, rate, rig.frames, rig.failed});
-    std::printf("%-28s %9u connections %8.0f cycles %8.2f M/s, %llu frames, %llu failed\n",
-                name.c_str(),
-                rig.connections(),
-                each,
-                rate / 1e6,
-                static_cast<unsigned long long>(rig.frames),
-                static_cast<unsigned long long>(rig.failed));
+    failed += rig.failed;
+    std::printf(
+        "%-32s %9u connections %8.0f cycles %8.2f M/s, %5.1f bare frames, %llu frames, %llu "
+        "failed\n",
+        name.c_str(),
+        rig.connections(),
+        each,
+        static_cast<double>(rte_get_tsc_hz()) / each / 1e6,
+        each / bare,
+        static_cast<unsigned long long>(rig.frames),
+        static_cast<unsigned long long>(rig.failed));
     std::fflush(stdout);
 }
 
 void clear(WorkerRig& rig) {
-    rig.cycles = rig.turns = rig.frames = rig.failed = rig.events = rig.bytes = rig.fins =
-        rig.resets                                                            = 0;
+    rig.cycles = rig.frames = rig.failed = rig.bytes = 0;
 }
 
 void post_to_all(WorkerRig& rig, const std::function<flue_wr(uint32_t)>& make) {
@@ -60,7 +65,6 @@ void post_to_all(WorkerRig& rig, const std::function<flue_wr(uint32_t)>& make) {
     }
 }
 
-/// The same with TERMINATE posted behind each request.
 void abort_all(WorkerRig& rig, bool with_terminate) {
     rig.peer              = PeerMode::sink;
     const uint64_t before = rig.completed;
@@ -109,6 +113,7 @@ std::vector<Case> cases() {
 /// The best of some rounds, the first of which also touches all memory.
 void closes(uint32_t connections, const std::string& only, int rounds) {
     WorkerRig rig({.connections = connections, .payload_bytes = 1'024});
+    const double bare = measure_bare(rig);
     for (const Case& each : cases()) {
         if (!only.empty() && only != each.name) {
             continue;
@@ -129,7 +134,7 @@ void closes(uint32_t connections, const std::string& only, int rounds) {
             }
         }
         rig.cycles = best;
-        report(rig, each.name, connections);
+        report(rig, each.name, connections, bare);
     }
 }
 
@@ -138,6 +143,7 @@ void drain(uint32_t connections, bool checksum_by_port) {
     WorkerRig rig({.connections      = connections,
                    .checksum_by_port = checksum_by_port,
                    .payload_bytes    = send_bytes});
+    const double bare = measure_bare(rig);
     rig.offload();
     rig.peer              = PeerMode::ack;
     const uint32_t rounds = std::max(1U, 2'000 / connections);
@@ -156,7 +162,8 @@ void drain(uint32_t connections, bool checksum_by_port) {
     }
     report(rig,
            checksum_by_port ? "drain, segment" : "drain, segment, sums in software",
-           rig.bytes / 1'448);
+           rig.bytes / 1'448,
+           bare);
     rig.terminate();
 }
 
@@ -209,10 +216,6 @@ int main(int argc, char** argv) {
         drain(sizes.size() == 1 ? 8 : 64, true);
         drain(sizes.size() == 1 ? 8 : 64, false);
     }
-    bool good = true;
-    for (const Row& row : rows) {
-        good = good && row.failed == 0;
-    }
     rte_eal_cleanup();
-    return good ? 0 : 1;
+    return failed == 0 ? 0 : 1;
 }

@@ -271,7 +271,6 @@ void WorkerRig::turn() {
     const uint64_t start = rte_rdtsc_precise();
     worker_->turn();
     cycles += rte_rdtsc_precise() - start;
-    ++turns;
     run_peer();
     take_completions();
 }
@@ -293,7 +292,6 @@ void WorkerRig::take_completions() {
         count = ring.dequeue(wcs);
         for (const flue_wc& wc : std::span{wcs}.first(count)) {
             if (wc.opcode >= FLUE_EVENT_DISCONNECT) {
-                ++events;
                 continue;
             }
             ++completed;
@@ -310,6 +308,25 @@ void WorkerRig::take_completions() {
             }
         }
     } while (count == wcs.size());
+}
+
+uint64_t WorkerRig::transmit_bare(uint64_t count) {
+    std::array<char, headers_bytes> headers{};
+    std::array<rte_mbuf*, burst> packets;
+    uint64_t spent = 0;
+    peer           = PeerMode::sink;
+    for (uint64_t sent = 0; sent < count; sent += burst) {
+        const uint64_t start = rte_rdtsc_precise();
+        require(rte_pktmbuf_alloc_bulk(pools_.header, packets.data(), burst) == 0, "no mbufs");
+        for (rte_mbuf* packet : packets) {
+            std::memcpy(rte_pktmbuf_append(packet, headers_bytes), headers.data(), headers.size());
+        }
+        require(rte_eth_tx_burst(ports_[0].id, 0, packets.data(), burst) == burst,
+                "the far end's ring is full");
+        spent += rte_rdtsc_precise() - start;
+        run_peer();
+    }
+    return spent;
 }
 
 // ---------------------------------------------------------------- the far end
@@ -338,38 +355,30 @@ void WorkerRig::answer(rte_mbuf* frame) {
     const uint32_t seq  = rte_be_to_cpu_32(tcp->recv_ack);
     const uint32_t next = rte_be_to_cpu_32(tcp->sent_seq) + data + (fin ? 1 : 0);
     bytes += data;
-    fins += fin ? 1 : 0;
-    resets += (tcp->tcp_flags & RTE_TCP_RST_FLAG) != 0 ? 1 : 0;
     switch (peer) {
         case PeerMode::sink:
             break;
         case PeerMode::close:
             if (fin) {
-                reply(frame, 0, RTE_TCP_ACK_FLAG, seq, next);
-                reply(frame, 0, RTE_TCP_ACK_FLAG | RTE_TCP_FIN_FLAG, seq, next);
+                reply(frame, RTE_TCP_ACK_FLAG, seq, next);
+                reply(frame, RTE_TCP_ACK_FLAG | RTE_TCP_FIN_FLAG, seq, next);
             } else if (data > 0) {
-                reply(frame, 0, RTE_TCP_ACK_FLAG, seq, next);
+                reply(frame, RTE_TCP_ACK_FLAG, seq, next);
             }
             break;
         case PeerMode::ack:
             if (data > 0 && (frames % 2 == 0 || data < 1'400)) {
-                reply(frame, 0, RTE_TCP_ACK_FLAG, seq, next);
-            }
-            break;
-        case PeerMode::request:
-            if (data > 0) {
-                reply(frame, data, RTE_TCP_ACK_FLAG | RTE_TCP_PSH_FLAG, seq, next);
+                reply(frame, RTE_TCP_ACK_FLAG, seq, next);
             }
             break;
     }
     rte_pktmbuf_free(frame);
 }
 
-void WorkerRig::reply(
-    rte_mbuf* frame, uint32_t payload, uint8_t flags, uint32_t seq, uint32_t ack) {
+void WorkerRig::reply(rte_mbuf* frame, uint8_t flags, uint32_t seq, uint32_t ack) {
     rte_mbuf* out = rte_pktmbuf_alloc(peer_pool_);
     require(out != nullptr, "the far end has no memory");
-    char* to = rte_pktmbuf_append(out, static_cast<uint16_t>(headers_bytes + payload));
+    char* to = rte_pktmbuf_append(out, headers_bytes);
     std::memcpy(to, rte_pktmbuf_mtod(frame, const char*), headers_bytes);
     auto* ethernet = reinterpret_cast<rte_ether_hdr*>(to);
     auto* ip       = reinterpret_cast<rte_ipv4_hdr*>(ethernet + 1);
@@ -381,13 +390,12 @@ void WorkerRig::reply(
     const rte_be16_t port   = tcp->src_port;
     tcp->src_port           = tcp->dst_port;
     tcp->dst_port           = port;
-    ip->total_length =
-        rte_cpu_to_be_16(static_cast<uint16_t>(headers_bytes - RTE_ETHER_HDR_LEN + payload));
-    tcp->sent_seq  = rte_cpu_to_be_32(seq);
-    tcp->recv_ack  = rte_cpu_to_be_32(ack);
-    tcp->tcp_flags = flags;
-    tcp->rx_win    = rte_cpu_to_be_16(32'768);
-    char* times    = reinterpret_cast<char*>(tcp + 1) + 4;  // behind two NOPs, kind and length
+    ip->total_length        = rte_cpu_to_be_16(headers_bytes - RTE_ETHER_HDR_LEN);
+    tcp->sent_seq           = rte_cpu_to_be_32(seq);
+    tcp->recv_ack           = rte_cpu_to_be_32(ack);
+    tcp->tcp_flags          = flags;
+    tcp->rx_win             = rte_cpu_to_be_16(32'768);
+    char* times = reinterpret_cast<char*>(tcp + 1) + 4;  // behind two NOPs, kind and length
     std::array<char, 4> echo;
     std::memcpy(echo.data(), times, 4);
     const uint32_t own = rte_cpu_to_be_32(1'000);

@@ -26,10 +26,9 @@ namespace flue::bench {
 
 /// What the far end does with a frame.
 enum class PeerMode : uint8_t {
-    sink,    ///< nothing
-    close,   ///< a FIN gets an ACK and then a FIN, an ACK nothing
-    ack,     ///< two data segments get one ACK
-    request  ///< each data segment is answered by one of as many bytes
+    sink,   ///< nothing
+    close,  ///< a FIN gets an ACK and then a FIN, an ACK nothing
+    ack     ///< two data segments get one ACK
 };
 
 /// WorkerRig is the worker that ships, on this thread, between a port of which the other end is a
@@ -69,22 +68,19 @@ class WorkerRig {
     /// settle lets it work until `completions` of requests have come and nothing happens any more.
     void settle(uint64_t completions);
 
+    /// transmit_bare sends frames of headers alone, the same 66 bytes each, through the worker's
+    /// port and mempool with nothing around them; cycles.  No worker can be cheaper.
+    [[nodiscard]] uint64_t transmit_bare(uint64_t count);
+
     /// Completions of requests, each of them looked at.
     uint64_t completed = 0;
     uint64_t failed    = 0;
-    uint64_t events    = 0;
     uint64_t frames    = 0;  ///< that the far end got
     uint64_t bytes     = 0;
-    uint64_t resets    = 0;
-    uint64_t fins      = 0;
     uint64_t cycles    = 0;  ///< of turns
-    uint64_t turns     = 0;
     PeerMode peer      = PeerMode::sink;
-    bool take_received = false;  ///< post a RECV for each event that says so
 
     [[nodiscard]] uint32_t connections() const { return shape_.connections; }
-
-    [[nodiscard]] uint32_t outstanding() const { return outstanding_; }
 
   private:
     static constexpr uint32_t ring_entries = 65536;
@@ -95,7 +91,7 @@ class WorkerRig {
     void take_completions();
     void run_peer();
     void answer(rte_mbuf* frame);
-    void reply(rte_mbuf* frame, uint32_t payload, uint8_t flags, uint32_t seq, uint32_t ack);
+    void reply(rte_mbuf* frame, uint8_t flags, uint32_t seq, uint32_t ack);
     void send_waiting();
 
     Shape shape_;
