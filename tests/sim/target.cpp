@@ -290,7 +290,9 @@ bool Target::is_live(tcp::ConnIndex index) const {
 
 // ---------------------------------------------------------------- frames out
 
+/// Only a TIME-WAIT record answers by itself.
 void Target::answer(const wire::FlowKey& key, const wire::TcpFields& reply) {
+    world_.ended(key);
     world_.send_control(key, reply, true);
 }
 

@@ -202,6 +202,11 @@ void World::lost(uint32_t target) {
     }
 }
 
+void World::ended(const wire::FlowKey& key) {
+    const Place place                             = find(key);
+    place.connection->ends[place.end].invalidated = false;
+}
+
 void World::emitted(const wire::FlowKey& key, std::vector<std::byte> frame) {
     const Place place = find(key);
     wire::Frame parsed;

@@ -79,6 +79,8 @@ class World final : public Actor {
     void forgot(uint32_t target);
     /// lost: a flow of a target has lost something.
     void lost(uint32_t target);
+    /// ended: TERMINATE is done, whether its host has taken the completion or not.
+    void ended(const wire::FlowKey& key);
     /// emitted checks a frame of a target and sends it; `key` as its flow header says.
     void emitted(const wire::FlowKey& key, std::vector<std::byte> frame);
     /// send_plain sends a segment of a plain peer, with `bytes` of its stream.
