@@ -245,12 +245,18 @@ bool Engine::Impl::retransmits_exhausted(Conn c) const {
 
 /// Spec: RFC 6298 (5.4) to (5.6), RFC 5681 §3.1
 void Engine::Impl::retransmit_timed_out(Conn c) {
-    Tcb& tcb = c.tcb;
-    if (tcb.is(flag_window_probe) || (tcb.snd_wnd == 0 && tcb.snd_una < tcb.snd_max)) {
+    Tcb& tcb             = c.tcb;
+    const bool in_flight = tcb.snd_una < tcb.snd_max;
+    if (tcb.is(flag_window_probe) && in_flight && tcb.snd_wnd > 0) {
+        end_window_probe(c);  // it has opened, and the port took nothing since then
+        start_loss_timer(c);
+        return;
+    }
+    if (tcb.is(flag_window_probe) || (tcb.snd_wnd == 0 && in_flight)) {
         window_probe_timed_out(c);
         return;
     }
-    if (tcb.snd_una == tcb.snd_max) {
+    if (!in_flight) {
         return;
     }
     if (retransmits_exhausted(c)) {

@@ -220,4 +220,22 @@ TEST(ScoreboardLimits, with_no_span_to_spare_a_timeout_still_repairs_everything)
     EXPECT_EQ(acked, 8'000u);
 }
 
+TEST_F(Scoreboard, reports_outlast_a_probe_timer_that_fires_before_the_open_window_can_be_used) {
+    rig.peer_window = 0;
+    sack(0, {});
+    rig.advance(1'000);
+    EXPECT_EQ(offsets_sent(), (std::vector<uint32_t>{0})) << "a probe";
+    rig.peer_window = Rig::window;
+    sack(0, {{3'000, 10'000}});
+    const Instant due = rig.engine.next_deadline();
+    rig.advance(static_cast<uint64_t>(due - rig.now) / 1000);
+    EXPECT_GT(rig.engine.next_deadline(), due) << "what is in flight has a timer";
+    const auto sent = offsets_sent();
+    ASSERT_FALSE(sent.empty());
+    for (const uint32_t offset : sent) {
+        EXPECT_TRUE(offset < 3'000 || offset >= 10'000) << offset << ": RFC 2018 §5";
+    }
+    EXPECT_EQ(rig.engine.counters().sacks_renounced, 0u);
+}
+
 }  // namespace flue::tcp::test
